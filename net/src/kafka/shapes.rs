@@ -1,0 +1,306 @@
+//! The shapes of the requests that the `kafka-protocol` crate decodes, transcribed from Kafka's message schemas.
+
+use kafka_protocol::messages::ApiKey;
+
+use super::shape::{Field, Kind, Shape};
+
+const BOOL: Kind = Kind::Fixed(1);
+const INT8: Kind = Kind::Fixed(1);
+const INT16: Kind = Kind::Fixed(2);
+const INT32: Kind = Kind::Fixed(4);
+const INT64: Kind = Kind::Fixed(8);
+const UUID: Kind = Kind::Fixed(16);
+const TEXTS: Kind = Kind::Array(&Kind::Text);
+const INT32S: Kind = Kind::Array(&INT32);
+
+const fn field(kind: Kind) -> Field {
+    Field::new(kind)
+}
+
+/// The shape of an api's request, `None` for apis whose requests are not decoded through the crate.
+pub fn shape_of(api: ApiKey) -> Option<&'static Shape> {
+    match api {
+        ApiKey::ListOffsets => Some(&LIST_OFFSETS),
+        ApiKey::Metadata => Some(&METADATA),
+        ApiKey::FindCoordinator => Some(&FIND_COORDINATOR),
+        ApiKey::ApiVersions => Some(&API_VERSIONS),
+        ApiKey::CreateTopics => Some(&CREATE_TOPICS),
+        ApiKey::DeleteTopics => Some(&DELETE_TOPICS),
+        ApiKey::InitProducerId => Some(&INIT_PRODUCER_ID),
+        ApiKey::DescribeConfigs => Some(&DESCRIBE_CONFIGS),
+        ApiKey::CreatePartitions => Some(&CREATE_PARTITIONS),
+        ApiKey::IncrementalAlterConfigs => Some(&INCREMENTAL_ALTER_CONFIGS),
+        ApiKey::DescribeCluster => Some(&DESCRIBE_CLUSTER),
+        api => unserved_shape_of(api),
+    }
+}
+
+/// The apis that are not served, but whose refusal names what was asked for.
+fn unserved_shape_of(api: ApiKey) -> Option<&'static Shape> {
+    match api {
+        ApiKey::Produce => Some(&PRODUCE),
+        ApiKey::OffsetCommit => Some(&OFFSET_COMMIT),
+        ApiKey::OffsetFetch => Some(&OFFSET_FETCH),
+        ApiKey::DescribeGroups => Some(&DESCRIBE_GROUPS),
+        ApiKey::ConsumerGroupDescribe => Some(&CONSUMER_GROUP_DESCRIBE),
+        ApiKey::DeleteGroups => Some(&DELETE_GROUPS),
+        ApiKey::DeleteRecords => Some(&DELETE_RECORDS),
+        ApiKey::OffsetForLeaderEpoch => Some(&OFFSET_FOR_LEADER_EPOCH),
+        ApiKey::AddPartitionsToTxn => Some(&ADD_PARTITIONS_TO_TXN),
+        ApiKey::TxnOffsetCommit => Some(&TXN_OFFSET_COMMIT),
+        ApiKey::AlterConfigs => Some(&ALTER_CONFIGS),
+        ApiKey::CreateAcls => Some(&CREATE_ACLS),
+        ApiKey::DescribeTransactions => Some(&DESCRIBE_TRANSACTIONS),
+        _ => None,
+    }
+}
+
+static API_VERSIONS: Shape =
+    Shape { flexible_since: 3, fields: &[field(Kind::Text).since(3), field(Kind::Text).since(3)] };
+
+static LIST_OFFSETS: Shape = Shape {
+    flexible_since: 6,
+    fields: &[
+        field(INT32),
+        field(INT8).since(2),
+        field(Kind::Array(&Kind::Struct(&[
+            field(Kind::Text),
+            field(Kind::Array(&Kind::Struct(&[field(INT32), field(INT32).since(4), field(INT64)]))),
+        ]))),
+        field(INT32).since(10),
+    ],
+};
+
+static METADATA: Shape = Shape {
+    flexible_since: 9,
+    fields: &[
+        field(Kind::Array(&Kind::Struct(&[field(UUID).since(10), field(Kind::Text).nullable(10)])))
+            .nullable(1),
+        field(BOOL).since(4),
+        field(BOOL).since(8).until(10),
+        field(BOOL).since(8),
+    ],
+};
+
+static FIND_COORDINATOR: Shape = Shape {
+    flexible_since: 3,
+    fields: &[field(Kind::Text).until(3), field(INT8).since(1), field(TEXTS).since(4)],
+};
+
+static CREATE_TOPICS: Shape = Shape {
+    flexible_since: 5,
+    fields: &[
+        field(Kind::Array(&Kind::Struct(&[
+            field(Kind::Text),
+            field(INT32),
+            field(INT16),
+            field(Kind::Array(&Kind::Struct(&[field(INT32), field(INT32S)]))),
+            field(Kind::Array(&Kind::Struct(&[field(Kind::Text), field(Kind::Text).nullable(0)]))),
+        ]))),
+        field(INT32),
+        field(BOOL),
+    ],
+};
+
+static DELETE_TOPICS: Shape = Shape {
+    flexible_since: 4,
+    fields: &[
+        field(Kind::Array(&Kind::Struct(&[field(Kind::Text).nullable(6), field(UUID)]))).since(6),
+        field(TEXTS).until(5),
+        field(INT32),
+    ],
+};
+
+static INIT_PRODUCER_ID: Shape = Shape {
+    flexible_since: 2,
+    fields: &[field(Kind::Text).nullable(0), field(INT32), field(INT64).since(3), field(INT16).since(3)],
+};
+
+static DESCRIBE_CONFIGS: Shape = Shape {
+    flexible_since: 4,
+    fields: &[
+        field(Kind::Array(&Kind::Struct(&[field(INT8), field(Kind::Text), field(TEXTS).nullable(0)]))),
+        field(BOOL),
+        field(BOOL).since(3),
+    ],
+};
+
+static CREATE_PARTITIONS: Shape = Shape {
+    flexible_since: 2,
+    fields: &[
+        field(Kind::Array(&Kind::Struct(&[
+            field(Kind::Text),
+            field(INT32),
+            field(Kind::Array(&Kind::Struct(&[field(INT32S)]))).nullable(0),
+        ]))),
+        field(INT32),
+        field(BOOL),
+    ],
+};
+
+static INCREMENTAL_ALTER_CONFIGS: Shape = Shape {
+    flexible_since: 1,
+    fields: &[
+        field(Kind::Array(&Kind::Struct(&[
+            field(INT8),
+            field(Kind::Text),
+            field(Kind::Array(&Kind::Struct(&[
+                field(Kind::Text),
+                field(INT8),
+                field(Kind::Text).nullable(0),
+            ]))),
+        ]))),
+        field(BOOL),
+    ],
+};
+
+static DESCRIBE_CLUSTER: Shape =
+    Shape { flexible_since: 0, fields: &[field(BOOL), field(INT8).since(1), field(BOOL).since(2)] };
+
+static PRODUCE: Shape = Shape {
+    flexible_since: 9,
+    fields: &[
+        field(Kind::Text).since(3).nullable(3),
+        field(INT16),
+        field(INT32),
+        field(Kind::Array(&Kind::Struct(&[
+            field(Kind::Text).until(12),
+            field(UUID).since(13),
+            field(Kind::Array(&Kind::Struct(&[field(INT32), field(Kind::Blob).nullable(0)]))),
+        ]))),
+    ],
+};
+
+static OFFSET_COMMIT: Shape = Shape {
+    flexible_since: 8,
+    fields: &[
+        field(Kind::Text),
+        field(INT32),
+        field(Kind::Text),
+        field(Kind::Text).since(7).nullable(7),
+        field(INT64).until(4),
+        field(Kind::Array(&Kind::Struct(&[
+            field(Kind::Text),
+            field(Kind::Array(&Kind::Struct(&[
+                field(INT32),
+                field(INT64),
+                field(INT32).since(6),
+                field(Kind::Text).nullable(0),
+            ]))),
+        ]))),
+    ],
+};
+
+static OFFSET_FETCH: Shape = Shape {
+    flexible_since: 6,
+    fields: &[
+        field(Kind::Text).until(7),
+        field(TOPIC_PARTITIONS).until(7).nullable(2),
+        field(Kind::Array(&Kind::Struct(&[
+            field(Kind::Text),
+            field(Kind::Text).since(9).nullable(9),
+            field(INT32).since(9),
+            field(TOPIC_PARTITIONS).nullable(8),
+        ])))
+        .since(8),
+        field(BOOL).since(7),
+    ],
+};
+
+/// Topic names, each with partition indexes.
+const TOPIC_PARTITIONS: Kind = Kind::Array(&Kind::Struct(&[field(Kind::Text), field(INT32S)]));
+
+static DESCRIBE_GROUPS: Shape = Shape { flexible_since: 5, fields: &[field(TEXTS), field(BOOL).since(3)] };
+
+static CONSUMER_GROUP_DESCRIBE: Shape = Shape { flexible_since: 0, fields: &[field(TEXTS), field(BOOL)] };
+
+static DELETE_GROUPS: Shape = Shape { flexible_since: 2, fields: &[field(TEXTS)] };
+
+static DELETE_RECORDS: Shape = Shape {
+    flexible_since: 2,
+    fields: &[
+        field(Kind::Array(&Kind::Struct(&[
+            field(Kind::Text),
+            field(Kind::Array(&Kind::Struct(&[field(INT32), field(INT64)]))),
+        ]))),
+        field(INT32),
+    ],
+};
+
+static OFFSET_FOR_LEADER_EPOCH: Shape = Shape {
+    flexible_since: 4,
+    fields: &[
+        field(INT32).since(3),
+        field(Kind::Array(&Kind::Struct(&[
+            field(Kind::Text),
+            field(Kind::Array(&Kind::Struct(&[field(INT32), field(INT32), field(INT32)]))),
+        ]))),
+    ],
+};
+
+static ADD_PARTITIONS_TO_TXN: Shape = Shape {
+    flexible_since: 3,
+    fields: &[
+        field(Kind::Array(&Kind::Struct(&[
+            field(Kind::Text),
+            field(INT64),
+            field(INT16),
+            field(BOOL),
+            field(TOPIC_PARTITIONS),
+        ])))
+        .since(4),
+        field(Kind::Text).until(3),
+        field(INT64).until(3),
+        field(INT16).until(3),
+        field(TOPIC_PARTITIONS).until(3),
+    ],
+};
+
+static TXN_OFFSET_COMMIT: Shape = Shape {
+    flexible_since: 3,
+    fields: &[
+        field(Kind::Text),
+        field(Kind::Text),
+        field(INT64),
+        field(INT16),
+        field(INT32).since(3),
+        field(Kind::Text).since(3),
+        field(Kind::Text).since(3).nullable(3),
+        field(Kind::Array(&Kind::Struct(&[
+            field(Kind::Text),
+            field(Kind::Array(&Kind::Struct(&[
+                field(INT32),
+                field(INT64),
+                field(INT32).since(2),
+                field(Kind::Text).nullable(0),
+            ]))),
+        ]))),
+    ],
+};
+
+static ALTER_CONFIGS: Shape = Shape {
+    flexible_since: 2,
+    fields: &[
+        field(Kind::Array(&Kind::Struct(&[
+            field(INT8),
+            field(Kind::Text),
+            field(Kind::Array(&Kind::Struct(&[field(Kind::Text), field(Kind::Text).nullable(0)]))),
+        ]))),
+        field(BOOL),
+    ],
+};
+
+static CREATE_ACLS: Shape = Shape {
+    flexible_since: 2,
+    fields: &[field(Kind::Array(&Kind::Struct(&[
+        field(INT8),
+        field(Kind::Text),
+        field(INT8),
+        field(Kind::Text),
+        field(Kind::Text),
+        field(INT8),
+        field(INT8),
+    ])))],
+};
+
+static DESCRIBE_TRANSACTIONS: Shape = Shape { flexible_since: 0, fields: &[field(TEXTS)] };

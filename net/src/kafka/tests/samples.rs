@@ -1,0 +1,498 @@
+//! Requests with random contents, encoded by the `kafka-protocol` crate: the client side of round trips and fuzzing.
+//! Also compiled into `net/tests/fuzz_kafka.rs`, so nothing here may name the codec under test.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
+use kafka_protocol::messages::create_acls_request::AclCreation;
+use kafka_protocol::messages::create_partitions_request::{
+    CreatePartitionsAssignment, CreatePartitionsTopic,
+};
+use kafka_protocol::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
+use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::incremental_alter_configs_request as incremental;
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::txn_offset_commit_request::{
+    TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Encodable, StrBytes};
+
+/// A small deterministic source of random numbers (splitmix64).
+pub struct Rng(pub u64);
+
+impl Rng {
+    /// The next 64 random bits.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    /// A fair coin.
+    pub fn flip(&mut self) -> bool {
+        self.below(2) == 0
+    }
+
+    /// A 32-bit number, often a small one.
+    pub fn i32(&mut self) -> i32 {
+        if self.flip() { self.below(100) as i32 } else { self.next() as i32 }
+    }
+
+    /// A short text, sometimes empty, sometimes not ASCII.
+    pub fn text(&mut self) -> StrBytes {
+        const ALPHABET: [char; 8] = ['a', 'b', 'z', '-', '.', '0', '\u{e9}', '\u{4e2d}'];
+        let length = self.below(12);
+        let text: String = (0..length).map(|_| ALPHABET[self.below(ALPHABET.len())]).collect();
+        StrBytes::from_string(text)
+    }
+
+    /// A text or null.
+    pub fn maybe_text(&mut self) -> Option<StrBytes> {
+        self.flip().then(|| self.text())
+    }
+
+    /// Some random bytes.
+    pub fn bytes(&mut self) -> Bytes {
+        let length = self.below(200);
+        (0..length).map(|_| self.next() as u8).collect::<Vec<u8>>().into()
+    }
+
+    /// Up to three items.
+    pub fn few<T>(&mut self, mut item: impl FnMut(&mut Rng) -> T) -> Vec<T> {
+        let count = self.below(4);
+        (0..count).map(|_| item(self)).collect()
+    }
+
+    fn topic(&mut self) -> TopicName {
+        self.text().into()
+    }
+}
+
+/// A frame without its length prefix: header with a random correlation and client id, then the request.
+pub fn frame(request: &RequestKind, api: ApiKey, version: i16, rng: &mut Rng) -> BytesMut {
+    let mut out = header(api, version, rng);
+    request.encode(&mut out, version).expect("samples fit their version");
+    out
+}
+
+/// The request header of `api` at `version`.
+pub fn header(api: ApiKey, version: i16, rng: &mut Rng) -> BytesMut {
+    let header = RequestHeader::default()
+        .with_request_api_key(api as i16)
+        .with_request_api_version(version)
+        .with_correlation_id(rng.i32())
+        .with_client_id(rng.maybe_text());
+    let mut out = BytesMut::new();
+    header.encode(&mut out, api.request_header_version(version)).expect("headers encode");
+    out
+}
+
+/// A random request of `api` that `version` can say, `None` for apis without a sample.
+pub fn request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> {
+    Some(match api {
+        ApiKey::Produce => produce(version, rng).into(),
+        ApiKey::Fetch => fetch(version, rng).into(),
+        ApiKey::ListOffsets => list_offsets(version, rng).into(),
+        ApiKey::Metadata => metadata(version, rng).into(),
+        ApiKey::FindCoordinator => find_coordinator(version, rng).into(),
+        ApiKey::ApiVersions => api_versions(version, rng).into(),
+        ApiKey::CreateTopics => create_topics(rng).into(),
+        ApiKey::DeleteTopics => delete_topics(version, rng).into(),
+        ApiKey::InitProducerId => init_producer_id(version, rng).into(),
+        ApiKey::DescribeConfigs => describe_configs(version, rng).into(),
+        ApiKey::CreatePartitions => create_partitions(rng).into(),
+        ApiKey::IncrementalAlterConfigs => incremental_alter_configs(rng).into(),
+        ApiKey::DescribeCluster => describe_cluster(version, rng).into(),
+        api => return unserved_request(api, version, rng),
+    })
+}
+
+fn unserved_request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> {
+    Some(match api {
+        ApiKey::OffsetCommit => offset_commit(version, rng).into(),
+        ApiKey::OffsetFetch => offset_fetch(version, rng).into(),
+        ApiKey::DescribeGroups => {
+            DescribeGroupsRequest::default().with_groups(rng.few(|rng| rng.text().into())).into()
+        }
+        ApiKey::ConsumerGroupDescribe => {
+            ConsumerGroupDescribeRequest::default().with_group_ids(rng.few(|rng| rng.text().into())).into()
+        }
+        ApiKey::DeleteGroups => {
+            DeleteGroupsRequest::default().with_groups_names(rng.few(|rng| rng.text().into())).into()
+        }
+        ApiKey::DeleteRecords => delete_records(rng).into(),
+        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch(rng).into(),
+        ApiKey::AddPartitionsToTxn => add_partitions_to_txn(version, rng).into(),
+        ApiKey::TxnOffsetCommit => txn_offset_commit(version, rng).into(),
+        ApiKey::AlterConfigs => alter_configs(rng).into(),
+        ApiKey::CreateAcls => create_acls(rng).into(),
+        ApiKey::DescribeTransactions => DescribeTransactionsRequest::default()
+            .with_transactional_ids(rng.few(|rng| rng.text().into()))
+            .into(),
+        _ => return None,
+    })
+}
+
+/// A produce request with random bytes as batches.
+pub fn produce(version: i16, rng: &mut Rng) -> ProduceRequest {
+    let topics = rng.few(|rng| {
+        let partitions = rng.few(|rng| {
+            let records = rng.flip().then(|| rng.bytes());
+            PartitionProduceData::default().with_index(rng.i32()).with_records(records)
+        });
+        let topic = TopicProduceData::default().with_partition_data(partitions);
+        if version <= 12 { topic.with_name(rng.topic()) } else { topic }
+    });
+    ProduceRequest::default()
+        .with_transactional_id(rng.maybe_text().map(Into::into))
+        .with_acks([-1, 0, 1, 7][rng.below(4)])
+        .with_timeout_ms(rng.i32())
+        .with_topic_data(topics)
+}
+
+/// A fetch request.
+pub fn fetch(version: i16, rng: &mut Rng) -> FetchRequest {
+    let topics = rng.few(|rng| {
+        let partitions = rng.few(|rng| fetch_partition(version, rng));
+        let topic = FetchTopic::default().with_partitions(partitions);
+        if version <= 12 { topic.with_topic(rng.topic()) } else { topic }
+    });
+    let mut request = FetchRequest::default()
+        .with_max_wait_ms(rng.i32())
+        .with_min_bytes(rng.i32())
+        .with_max_bytes(rng.i32())
+        .with_isolation_level(rng.below(2) as i8)
+        .with_topics(topics);
+    if version <= 14 {
+        request.replica_id = rng.i32().into();
+    }
+    if version >= 7 {
+        request.session_id = rng.i32();
+        request.session_epoch = rng.i32();
+        request.forgotten_topics_data = rng.few(|rng| {
+            let topic = ForgottenTopic::default().with_partitions(rng.few(Rng::i32));
+            if version <= 12 { topic.with_topic(rng.topic()) } else { topic }
+        });
+    }
+    if version >= 11 {
+        request.rack_id = rng.text();
+    }
+    request
+}
+
+fn fetch_partition(version: i16, rng: &mut Rng) -> FetchPartition {
+    let mut partition = FetchPartition::default()
+        .with_partition(rng.i32())
+        .with_fetch_offset(rng.next() as i64)
+        .with_partition_max_bytes(rng.i32());
+    if version >= 9 {
+        partition.current_leader_epoch = rng.i32();
+    }
+    if version >= 12 {
+        partition.last_fetched_epoch = rng.i32();
+    }
+    if version >= 5 {
+        partition.log_start_offset = rng.next() as i64;
+    }
+    partition
+}
+
+fn list_offsets(version: i16, rng: &mut Rng) -> ListOffsetsRequest {
+    let topics = rng.few(|rng| {
+        let partitions = rng.few(|rng| {
+            ListOffsetsPartition::default()
+                .with_partition_index(rng.i32())
+                .with_current_leader_epoch(if version >= 4 { rng.i32() } else { -1 })
+                .with_timestamp(rng.next() as i64)
+        });
+        ListOffsetsTopic::default().with_name(rng.topic()).with_partitions(partitions)
+    });
+    ListOffsetsRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_isolation_level(if version >= 2 { 1 } else { 0 })
+        .with_topics(topics)
+}
+
+fn metadata(version: i16, rng: &mut Rng) -> MetadataRequest {
+    let topics = rng.few(|rng| {
+        let name = if version >= 10 && rng.flip() { None } else { Some(rng.topic()) };
+        MetadataRequestTopic::default().with_name(name)
+    });
+    let mut request = MetadataRequest::default().with_topics((version == 0 || rng.flip()).then_some(topics));
+    if version >= 4 {
+        request.allow_auto_topic_creation = rng.flip();
+    }
+    if version >= 8 {
+        request.include_topic_authorized_operations = rng.flip();
+    }
+    request
+}
+
+fn find_coordinator(version: i16, rng: &mut Rng) -> FindCoordinatorRequest {
+    let mut request = FindCoordinatorRequest::default();
+    if version >= 1 {
+        request.key_type = rng.below(2) as i8;
+    }
+    if version >= 4 {
+        request.coordinator_keys = rng.few(Rng::text);
+    } else {
+        request.key = rng.text();
+    }
+    request
+}
+
+fn api_versions(version: i16, rng: &mut Rng) -> ApiVersionsRequest {
+    if version < 3 {
+        return ApiVersionsRequest::default();
+    }
+    ApiVersionsRequest::default()
+        .with_client_software_name(rng.text())
+        .with_client_software_version(rng.text())
+}
+
+fn create_topics(rng: &mut Rng) -> CreateTopicsRequest {
+    let topics = rng.few(|rng| {
+        let assignments = rng.few(|rng| {
+            CreatableReplicaAssignment::default()
+                .with_partition_index(rng.i32())
+                .with_broker_ids(rng.few(|rng| rng.i32().into()))
+        });
+        let configs =
+            rng.few(|rng| CreatableTopicConfig::default().with_name(rng.text()).with_value(rng.maybe_text()));
+        CreatableTopic::default()
+            .with_name(rng.topic())
+            .with_num_partitions(rng.i32())
+            .with_replication_factor(rng.next() as i16)
+            .with_assignments(assignments)
+            .with_configs(configs)
+    });
+    CreateTopicsRequest::default()
+        .with_topics(topics)
+        .with_timeout_ms(rng.i32())
+        .with_validate_only(rng.flip())
+}
+
+fn delete_topics(version: i16, rng: &mut Rng) -> DeleteTopicsRequest {
+    let mut request = DeleteTopicsRequest::default().with_timeout_ms(rng.i32());
+    if version >= 6 {
+        request.topics =
+            rng.few(|rng| DeleteTopicState::default().with_name(rng.maybe_text().map(Into::into)));
+    } else {
+        request.topic_names = rng.few(Rng::topic);
+    }
+    request
+}
+
+fn init_producer_id(version: i16, rng: &mut Rng) -> InitProducerIdRequest {
+    let request = InitProducerIdRequest::default()
+        .with_transactional_id(rng.maybe_text().map(Into::into))
+        .with_transaction_timeout_ms(rng.i32());
+    if version < 3 {
+        return request;
+    }
+    request.with_producer_id(ProducerId(rng.next() as i64)).with_producer_epoch(rng.next() as i16)
+}
+
+fn describe_configs(version: i16, rng: &mut Rng) -> DescribeConfigsRequest {
+    let resources = rng.few(|rng| {
+        let keys = rng.flip().then(|| rng.few(Rng::text));
+        DescribeConfigsResource::default()
+            .with_resource_type(rng.next() as i8)
+            .with_resource_name(rng.text())
+            .with_configuration_keys(keys)
+    });
+    DescribeConfigsRequest::default()
+        .with_resources(resources)
+        .with_include_synonyms(rng.flip())
+        .with_include_documentation(version >= 3 && rng.flip())
+}
+
+fn create_partitions(rng: &mut Rng) -> CreatePartitionsRequest {
+    let topics = rng.few(|rng| {
+        let assignments = rng.few(|rng| {
+            CreatePartitionsAssignment::default().with_broker_ids(rng.few(|rng| rng.i32().into()))
+        });
+        CreatePartitionsTopic::default()
+            .with_name(rng.topic())
+            .with_count(rng.i32())
+            .with_assignments(rng.flip().then_some(assignments))
+    });
+    CreatePartitionsRequest::default()
+        .with_topics(topics)
+        .with_timeout_ms(rng.i32())
+        .with_validate_only(rng.flip())
+}
+
+fn incremental_alter_configs(rng: &mut Rng) -> IncrementalAlterConfigsRequest {
+    let resources = rng.few(|rng| {
+        let configs = rng.few(|rng| {
+            incremental::AlterableConfig::default()
+                .with_name(rng.text())
+                .with_config_operation(rng.next() as i8)
+                .with_value(rng.maybe_text())
+        });
+        incremental::AlterConfigsResource::default()
+            .with_resource_type(rng.next() as i8)
+            .with_resource_name(rng.text())
+            .with_configs(configs)
+    });
+    IncrementalAlterConfigsRequest::default().with_resources(resources).with_validate_only(rng.flip())
+}
+
+fn describe_cluster(version: i16, rng: &mut Rng) -> DescribeClusterRequest {
+    DescribeClusterRequest::default()
+        .with_include_cluster_authorized_operations(rng.flip())
+        .with_endpoint_type(if version >= 1 { 2 } else { 1 })
+        .with_include_fenced_brokers(version >= 2 && rng.flip())
+}
+
+fn offset_commit(version: i16, rng: &mut Rng) -> OffsetCommitRequest {
+    let topics = rng.few(|rng| {
+        let partitions = rng.few(|rng| {
+            OffsetCommitRequestPartition::default()
+                .with_partition_index(rng.i32())
+                .with_committed_offset(rng.next() as i64)
+                .with_committed_metadata(rng.maybe_text())
+        });
+        OffsetCommitRequestTopic::default().with_name(rng.topic()).with_partitions(partitions)
+    });
+    OffsetCommitRequest::default()
+        .with_group_id(rng.text().into())
+        .with_member_id(rng.text())
+        .with_group_instance_id(if version >= 7 { rng.maybe_text() } else { None })
+        .with_topics(topics)
+}
+
+fn offset_fetch(version: i16, rng: &mut Rng) -> OffsetFetchRequest {
+    if version >= 8 {
+        let groups = rng.few(|rng| {
+            let topics = rng.few(|rng| {
+                OffsetFetchRequestTopics::default()
+                    .with_name(rng.topic())
+                    .with_partition_indexes(rng.few(Rng::i32))
+            });
+            OffsetFetchRequestGroup::default()
+                .with_group_id(rng.text().into())
+                .with_topics(rng.flip().then_some(topics))
+        });
+        return OffsetFetchRequest::default().with_groups(groups);
+    }
+    let topics = rng.few(|rng| {
+        OffsetFetchRequestTopic::default().with_name(rng.topic()).with_partition_indexes(rng.few(Rng::i32))
+    });
+    OffsetFetchRequest::default().with_group_id(rng.text().into()).with_topics(Some(topics))
+}
+
+fn delete_records(rng: &mut Rng) -> DeleteRecordsRequest {
+    let topics = rng.few(|rng| {
+        let partitions = rng.few(|rng| DeleteRecordsPartition::default().with_partition_index(rng.i32()));
+        DeleteRecordsTopic::default().with_name(rng.topic()).with_partitions(partitions)
+    });
+    DeleteRecordsRequest::default().with_topics(topics)
+}
+
+fn offset_for_leader_epoch(rng: &mut Rng) -> OffsetForLeaderEpochRequest {
+    let topics = rng.few(|rng| {
+        let partitions = rng.few(|rng| OffsetForLeaderPartition::default().with_partition(rng.i32()));
+        OffsetForLeaderTopic::default().with_topic(rng.topic()).with_partitions(partitions)
+    });
+    OffsetForLeaderEpochRequest::default().with_topics(topics)
+}
+
+fn add_partitions_to_txn(version: i16, rng: &mut Rng) -> AddPartitionsToTxnRequest {
+    if version >= 4 {
+        return AddPartitionsToTxnRequest::default();
+    }
+    let topics = rng.few(|rng| {
+        AddPartitionsToTxnTopic::default().with_name(rng.topic()).with_partitions(rng.few(Rng::i32))
+    });
+    AddPartitionsToTxnRequest::default()
+        .with_v3_and_below_transactional_id(rng.text().into())
+        .with_v3_and_below_topics(topics)
+}
+
+fn txn_offset_commit(version: i16, rng: &mut Rng) -> TxnOffsetCommitRequest {
+    let topics = rng.few(|rng| {
+        let partitions = rng.few(|rng| {
+            TxnOffsetCommitRequestPartition::default()
+                .with_partition_index(rng.i32())
+                .with_committed_metadata(rng.maybe_text())
+        });
+        TxnOffsetCommitRequestTopic::default().with_name(rng.topic()).with_partitions(partitions)
+    });
+    TxnOffsetCommitRequest::default()
+        .with_group_id(rng.text().into())
+        .with_group_instance_id(if version >= 3 { rng.maybe_text() } else { None })
+        .with_topics(topics)
+}
+
+fn alter_configs(rng: &mut Rng) -> AlterConfigsRequest {
+    let resources = rng.few(|rng| {
+        let configs =
+            rng.few(|rng| AlterableConfig::default().with_name(rng.text()).with_value(rng.maybe_text()));
+        AlterConfigsResource::default().with_resource_name(rng.text()).with_configs(configs)
+    });
+    AlterConfigsRequest::default().with_resources(resources)
+}
+
+fn create_acls(rng: &mut Rng) -> CreateAclsRequest {
+    let creations = rng.few(|rng| {
+        AclCreation::default()
+            .with_resource_name(rng.text())
+            .with_resource_pattern_type(3)
+            .with_principal(rng.text())
+            .with_host(rng.text())
+    });
+    CreateAclsRequest::default().with_creations(creations)
+}
+
+/// Takes a reply apart as a client does: checks the length prefix, reads the response header, decodes the body
+/// at `version` and sees that nothing is left.
+pub fn read_reply(api: ApiKey, version: i16, frame: Bytes) -> (i32, ResponseKind) {
+    read_reply_as(api, version, version, frame)
+}
+
+/// The same where the body is of another version than the request.
+pub fn read_reply_as(api: ApiKey, version: i16, body_version: i16, mut frame: Bytes) -> (i32, ResponseKind) {
+    use bytes::Buf;
+    use kafka_protocol::protocol::Decodable;
+    let length = frame.get_i32();
+    assert_eq!(length as usize, frame.len(), "length prefix of {api:?} v{version}");
+    let header =
+        ResponseHeader::decode(&mut frame, api.response_header_version(version)).expect("response header");
+    let body = ResponseKind::decode(api, &mut frame, body_version)
+        .unwrap_or_else(|error| panic!("{api:?} v{body_version} reply: {error}"));
+    assert!(frame.is_empty(), "{} bytes left after the {api:?} v{version} reply", frame.len());
+    (header.correlation_id, body)
+}
+
+/// Several chunks as one.
+pub fn join(chunks: &[Bytes]) -> Bytes {
+    let mut out = BytesMut::new();
+    chunks.iter().for_each(|chunk| out.put_slice(chunk));
+    out.freeze()
+}

@@ -1,0 +1,266 @@
+//! UNSUPPORTED_VERSION in the schema of every Kafka api that clients may ask for and that is not served here.
+//!
+//! An api moves out of this file when it is served.
+
+use bytes::Bytes;
+use kafka_protocol::messages::add_partitions_to_txn_response::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
+};
+use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
+use kafka_protocol::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
+use kafka_protocol::messages::create_acls_response::AclCreationResult;
+use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
+use kafka_protocol::messages::delete_records_response::{
+    DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
+};
+use kafka_protocol::messages::describe_groups_response::DescribedGroup;
+use kafka_protocol::messages::describe_transactions_response::TransactionState;
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponseTopic,
+};
+use kafka_protocol::messages::offset_for_leader_epoch_response::{
+    EpochEndOffset, OffsetForLeaderTopicResult,
+};
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::txn_offset_commit_response::{
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::*;
+
+use super::control::check_shape;
+use super::header::ReplyHeader;
+
+/// The response that tells `code` for a request of an unserved api or version, `None` when its schema has no room.
+pub(super) fn unserved_response(header: ReplyHeader, body: Bytes, code: i16) -> Option<ResponseKind> {
+    top_level(header.api, header.version, code).or_else(|| per_item(header.api, header.version, body, code))
+}
+
+/// Responses with an error field of their own.
+fn top_level(api: ApiKey, version: i16, code: i16) -> Option<ResponseKind> {
+    macro_rules! with_code {
+        ($($api:ident since $since:literal => $response:ident,)*) => {
+            match api {
+                $(ApiKey::$api if version >= $since => {
+                    Some($response::default().with_error_code(code).into())
+                })*
+                ApiKey::OffsetFetch if (2..=7).contains(&version) => {
+                    Some(OffsetFetchResponse::default().with_error_code(code).into())
+                }
+                _ => None,
+            }
+        };
+    }
+    with_code! {
+        Fetch since 7 => FetchResponse,
+        JoinGroup since 0 => JoinGroupResponse,
+        Heartbeat since 0 => HeartbeatResponse,
+        LeaveGroup since 0 => LeaveGroupResponse,
+        SyncGroup since 0 => SyncGroupResponse,
+        ListGroups since 0 => ListGroupsResponse,
+        SaslHandshake since 0 => SaslHandshakeResponse,
+        SaslAuthenticate since 0 => SaslAuthenticateResponse,
+        AddPartitionsToTxn since 4 => AddPartitionsToTxnResponse,
+        AddOffsetsToTxn since 0 => AddOffsetsToTxnResponse,
+        EndTxn since 0 => EndTxnResponse,
+        DescribeAcls since 0 => DescribeAclsResponse,
+        DescribeLogDirs since 3 => DescribeLogDirsResponse,
+        CreateDelegationToken since 0 => CreateDelegationTokenResponse,
+        RenewDelegationToken since 0 => RenewDelegationTokenResponse,
+        ExpireDelegationToken since 0 => ExpireDelegationTokenResponse,
+        DescribeDelegationToken since 0 => DescribeDelegationTokenResponse,
+        ElectLeaders since 1 => ElectLeadersResponse,
+        AlterPartitionReassignments since 0 => AlterPartitionReassignmentsResponse,
+        ListPartitionReassignments since 0 => ListPartitionReassignmentsResponse,
+        OffsetDelete since 0 => OffsetDeleteResponse,
+        DescribeClientQuotas since 0 => DescribeClientQuotasResponse,
+        DescribeUserScramCredentials since 0 => DescribeUserScramCredentialsResponse,
+        DescribeQuorum since 0 => DescribeQuorumResponse,
+        UpdateFeatures since 0 => UpdateFeaturesResponse,
+        UnregisterBroker since 0 => UnregisterBrokerResponse,
+        ListTransactions since 0 => ListTransactionsResponse,
+        ConsumerGroupHeartbeat since 0 => ConsumerGroupHeartbeatResponse,
+        GetTelemetrySubscriptions since 0 => GetTelemetrySubscriptionsResponse,
+        PushTelemetry since 0 => PushTelemetryResponse,
+        ListConfigResources since 0 => ListConfigResourcesResponse,
+        ShareGroupHeartbeat since 0 => ShareGroupHeartbeatResponse,
+        ShareFetch since 0 => ShareFetchResponse,
+        ShareAcknowledge since 0 => ShareAcknowledgeResponse,
+        AlterShareGroupOffsets since 0 => AlterShareGroupOffsetsResponse,
+        DeleteShareGroupOffsets since 0 => DeleteShareGroupOffsetsResponse,
+    }
+}
+
+/// Responses that tell errors per topic, group or key: the request is decoded to name them.
+fn per_item(api: ApiKey, version: i16, mut body: Bytes, code: i16) -> Option<ResponseKind> {
+    check_shape(api, version, &body).ok()?;
+    let response = match RequestKind::decode(api, &mut body, version).ok()? {
+        RequestKind::Produce(request) => produce(request, code)?.into(),
+        RequestKind::OffsetCommit(request) => offset_commit(request, code).into(),
+        RequestKind::OffsetFetch(request) => offset_fetch(request, code).into(),
+        RequestKind::DescribeGroups(request) => describe_groups(request, code).into(),
+        RequestKind::ConsumerGroupDescribe(request) => consumer_group_describe(request, code).into(),
+        RequestKind::DeleteGroups(request) => delete_groups(request, code).into(),
+        RequestKind::DeleteRecords(request) => delete_records(request, code).into(),
+        RequestKind::OffsetForLeaderEpoch(request) => offset_for_leader_epoch(request, code).into(),
+        RequestKind::AddPartitionsToTxn(request) => add_partitions_to_txn(request, code).into(),
+        RequestKind::TxnOffsetCommit(request) => txn_offset_commit(request, code).into(),
+        RequestKind::AlterConfigs(request) => alter_configs(request, code).into(),
+        RequestKind::CreateAcls(request) => create_acls(&request, code).into(),
+        RequestKind::DescribeTransactions(request) => describe_transactions(request, code).into(),
+        _ => return None,
+    };
+    Some(response)
+}
+
+/// A version with topic ids. A producer that waits for no reply gets none.
+fn produce(request: ProduceRequest, code: i16) -> Option<ProduceResponse> {
+    let topics = request.topic_data.into_iter().map(|topic| {
+        let partitions = topic.partition_data.into_iter().map(|partition| {
+            PartitionProduceResponse::default()
+                .with_index(partition.index)
+                .with_error_code(code)
+                .with_base_offset(-1)
+        });
+        TopicProduceResponse::default()
+            .with_name(topic.name)
+            .with_topic_id(topic.topic_id)
+            .with_partition_responses(partitions.collect())
+    });
+    (request.acks != 0).then(|| ProduceResponse::default().with_responses(topics.collect()))
+}
+
+fn offset_commit(request: OffsetCommitRequest, code: i16) -> OffsetCommitResponse {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            OffsetCommitResponsePartition::default()
+                .with_partition_index(partition.partition_index)
+                .with_error_code(code)
+        });
+        OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
+    });
+    OffsetCommitResponse::default().with_topics(topics.collect())
+}
+
+/// Version 1 tells errors per partition, version 8 and up per group.
+fn offset_fetch(request: OffsetFetchRequest, code: i16) -> OffsetFetchResponse {
+    let groups = request
+        .groups
+        .into_iter()
+        .map(|group| OffsetFetchResponseGroup::default().with_group_id(group.group_id).with_error_code(code));
+    let topics = request.topics.into_iter().flatten().map(|topic| offset_fetch_topic(topic, code));
+    OffsetFetchResponse::default().with_groups(groups.collect()).with_topics(topics.collect())
+}
+
+fn offset_fetch_topic(topic: OffsetFetchRequestTopic, code: i16) -> OffsetFetchResponseTopic {
+    let partitions = topic.partition_indexes.iter().map(|&index| {
+        OffsetFetchResponsePartition::default()
+            .with_partition_index(index)
+            .with_committed_offset(-1)
+            .with_error_code(code)
+    });
+    OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
+}
+
+fn describe_groups(request: DescribeGroupsRequest, code: i16) -> DescribeGroupsResponse {
+    let groups = request
+        .groups
+        .into_iter()
+        .map(|group| DescribedGroup::default().with_group_id(group).with_error_code(code));
+    DescribeGroupsResponse::default().with_groups(groups.collect())
+}
+
+fn consumer_group_describe(
+    request: ConsumerGroupDescribeRequest,
+    code: i16,
+) -> ConsumerGroupDescribeResponse {
+    let groups = request
+        .group_ids
+        .into_iter()
+        .map(|group| DescribedConsumerGroup::default().with_group_id(group).with_error_code(code));
+    ConsumerGroupDescribeResponse::default().with_groups(groups.collect())
+}
+
+fn delete_groups(request: DeleteGroupsRequest, code: i16) -> DeleteGroupsResponse {
+    let results = request
+        .groups_names
+        .into_iter()
+        .map(|group| DeletableGroupResult::default().with_group_id(group).with_error_code(code));
+    DeleteGroupsResponse::default().with_results(results.collect())
+}
+
+fn delete_records(request: DeleteRecordsRequest, code: i16) -> DeleteRecordsResponse {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            DeleteRecordsPartitionResult::default()
+                .with_partition_index(partition.partition_index)
+                .with_low_watermark(-1)
+                .with_error_code(code)
+        });
+        DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions.collect())
+    });
+    DeleteRecordsResponse::default().with_topics(topics.collect())
+}
+
+fn offset_for_leader_epoch(request: OffsetForLeaderEpochRequest, code: i16) -> OffsetForLeaderEpochResponse {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            EpochEndOffset::default().with_partition(partition.partition).with_error_code(code)
+        });
+        OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions.collect())
+    });
+    OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
+}
+
+/// Up to version 3; later ones have an error field of their own.
+fn add_partitions_to_txn(request: AddPartitionsToTxnRequest, code: i16) -> AddPartitionsToTxnResponse {
+    let topics = request.v3_and_below_topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|&index| {
+            AddPartitionsToTxnPartitionResult::default()
+                .with_partition_index(index)
+                .with_partition_error_code(code)
+        });
+        AddPartitionsToTxnTopicResult::default()
+            .with_name(topic.name)
+            .with_results_by_partition(partitions.collect())
+    });
+    AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(topics.collect())
+}
+
+fn txn_offset_commit(request: TxnOffsetCommitRequest, code: i16) -> TxnOffsetCommitResponse {
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|partition| {
+            TxnOffsetCommitResponsePartition::default()
+                .with_partition_index(partition.partition_index)
+                .with_error_code(code)
+        });
+        TxnOffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
+    });
+    TxnOffsetCommitResponse::default().with_topics(topics.collect())
+}
+
+fn alter_configs(request: AlterConfigsRequest, code: i16) -> AlterConfigsResponse {
+    let responses = request.resources.into_iter().map(|resource| {
+        AlterConfigsResourceResponse::default()
+            .with_error_code(code)
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name)
+    });
+    AlterConfigsResponse::default().with_responses(responses.collect())
+}
+
+fn create_acls(request: &CreateAclsRequest, code: i16) -> CreateAclsResponse {
+    let results = request.creations.iter().map(|_| AclCreationResult::default().with_error_code(code));
+    CreateAclsResponse::default().with_results(results.collect())
+}
+
+fn describe_transactions(request: DescribeTransactionsRequest, code: i16) -> DescribeTransactionsResponse {
+    let states = request
+        .transactional_ids
+        .into_iter()
+        .map(|id| TransactionState::default().with_transactional_id(id).with_error_code(code));
+    DescribeTransactionsResponse::default().with_transaction_states(states.collect())
+}

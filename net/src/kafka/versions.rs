@@ -1,0 +1,93 @@
+//! Which Kafka apis and versions this broker serves, and how ApiVersions says so.
+
+use heddle_proto::error::ErrorCode;
+use kafka_protocol::messages::ApiKey;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
+use kafka_protocol::protocol::VersionRange;
+
+use super::fetch::{FETCH_VERSION_MAX, FETCH_VERSION_MIN};
+use super::produce::PRODUCE_VERSION_MAX;
+
+/// One api and its versions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The api.
+    pub api: ApiKey,
+    /// Lowest version advertised.
+    pub min: i16,
+    /// Highest version advertised and served.
+    pub max: i16,
+    /// Lowest version whose body is served; a request between `min` and this one is decoded and refused with
+    /// UNSUPPORTED_VERSION.
+    pub body_min: i16,
+}
+
+impl Served {
+    const fn new(api: ApiKey, min: i16, max: i16) -> Self {
+        Served { api, min, max, body_min: min }
+    }
+}
+
+/// Everything that is served, in the order ApiVersions lists it.
+///
+/// Produce is advertised from 0: older librdkafka takes the lower end of the range as a sign of which compression
+/// the broker knows and silently sends uncompressed batches when it is missing (KAFKA-18659). Bodies below 3 carry
+/// message formats that are not stored and are refused.
+pub const SERVED: [Served; 13] = [
+    Served { body_min: 3, ..Served::new(ApiKey::Produce, 0, PRODUCE_VERSION_MAX) },
+    Served::new(ApiKey::Fetch, FETCH_VERSION_MIN, FETCH_VERSION_MAX),
+    Served::new(ApiKey::ListOffsets, 1, 7),
+    Served::new(ApiKey::Metadata, 0, 12),
+    Served::new(ApiKey::FindCoordinator, 0, 6),
+    Served::new(ApiKey::ApiVersions, 0, 4),
+    Served::new(ApiKey::CreateTopics, 2, 7),
+    Served::new(ApiKey::DeleteTopics, 1, 6),
+    Served::new(ApiKey::InitProducerId, 0, 5),
+    Served::new(ApiKey::DescribeConfigs, 1, 4),
+    Served::new(ApiKey::CreatePartitions, 0, 3),
+    Served::new(ApiKey::IncrementalAlterConfigs, 0, 1),
+    Served::new(ApiKey::DescribeCluster, 0, 2),
+];
+
+/// The versions of an api, `None` when it is not served at all.
+pub fn served(api: ApiKey) -> Option<&'static Served> {
+    SERVED.iter().find(|entry| entry.api == api)
+}
+
+/// Whether requests of this api and version are answered with more than a refusal.
+pub fn is_served(api: ApiKey, version: i16) -> bool {
+    served(api).is_some_and(|entry| (entry.body_min..=entry.max).contains(&version))
+}
+
+/// The reply to ApiVersions at `version`. For a version that is not served the error is UNSUPPORTED_VERSION and the
+/// list is there all the same, so that the client can come back with one that is; `encode_reply` then writes v0.
+pub fn api_versions(version: i16) -> ApiVersionsResponse {
+    let error = match is_served(ApiKey::ApiVersions, version) {
+        true => ErrorCode::None,
+        false => ErrorCode::UnsupportedVersion,
+    };
+    let keys = SERVED.iter().map(|entry| {
+        ApiVersion::default()
+            .with_api_key(entry.api as i16)
+            .with_min_version(entry.min)
+            .with_max_version(entry.max)
+    });
+    ApiVersionsResponse::default().with_error_code(error.code()).with_api_keys(keys.collect())
+}
+
+/// The version an ApiVersions reply is written in: the request's, or 0 when that is not served.
+pub(super) fn api_versions_reply_version(version: i16) -> i16 {
+    if is_served(ApiKey::ApiVersions, version) { version } else { 0 }
+}
+
+/// The versions whose messages the crate reads and writes, served or not. Its own list is one too high where Kafka
+/// has a newest version that is not yet stable.
+pub(super) fn known_versions(api: ApiKey) -> VersionRange {
+    let listed = api.valid_versions();
+    let max = match api {
+        ApiKey::InitProducerId => 5,
+        ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
+        _ => listed.max,
+    };
+    VersionRange { max, ..listed }
+}
