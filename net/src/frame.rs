@@ -1,12 +1,14 @@
 //! Cuts a connection's bytes into frames, after telling the native protocol from Kafka's.
 //!
-//! A [`FrameReader`] belongs to one connection. It reads into a shared chunk, so several small frames come out of one
-//! receive; a frame that does not fit a chunk gets a buffer of exactly its size and is received straight into it.
+//! A [`FrameReader`] belongs to one connection. It reads into a shared chunk, so several small frames come
+//! out of one receive; a frame that does not fit a chunk gets a buffer of exactly its size and is received
+//! straight into it.
 //!
-//! What a peer may cost: one chunk (4 KiB, growing to 64 KiB while its reads fill it), plus for a large frame the greater of
-//! [`FrameOptions::eager_bytes`] and twice what has arrived. A length field alone therefore never makes the reader allocate
-//! more than `eager_bytes`, and never anything above `frame_bytes_max`. There is no timer here: a peer that sends slowly
-//! holds no more than that, and whoever is in charge ends it through the connection's shutdown handle.
+//! What a peer may cost: one chunk (4 KiB, growing to 64 KiB while its reads fill it), plus for a large frame
+//! the greater of [`FrameOptions::eager_bytes`] and twice what has arrived. A length field alone therefore
+//! never makes the reader allocate more than `eager_bytes`, and never anything above `frame_bytes_max`. There
+//! is no timer here: a peer that sends slowly holds no more than that, and whoever is in charge ends it
+//! through the connection's shutdown handle.
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -21,10 +23,12 @@ mod tests;
 /// Bytes of the length that stands before each frame, in both protocols.
 pub const LENGTH_BYTES: usize = 4;
 
-/// A first chunk, and the most that is read while large frames follow each other (their beginnings are copied once).
+/// A first chunk, and the most that is read while large frames follow each other (their beginnings are copied
+/// once).
 const CHUNK_BYTES_MIN: usize = 4 << 10;
 
-/// A chunk with less room than this is not read into any more, unless moving its content would cost more than it gains.
+/// A chunk with less room than this is not read into any more, unless moving its content would cost more than
+/// it gains.
 const SPARE_BYTES_MIN: usize = 1 << 10;
 
 /// The two protocols of a data port.
@@ -96,10 +100,11 @@ pub enum FrameError {
 pub struct FrameOptions {
     /// The largest frame taken, in bytes without its length.
     pub frame_bytes_max: usize,
-    /// A chunk's size when reads keep filling it, in bytes. More would pin more memory under a single retained frame.
+    /// A chunk's size when reads keep filling it, in bytes. More would pin more memory under a single
+    /// retained frame.
     pub chunk_bytes_max: usize,
-    /// How much is allocated for a large frame before its bytes have come. The default of 2 MiB lets a frame of the usual
-    /// 1 MiB batches be received into one buffer without a copy.
+    /// How much is allocated for a large frame before its bytes have come. The default of 2 MiB lets a frame
+    /// of the usual 1 MiB batches be received into one buffer without a copy.
     pub eager_bytes: usize,
 }
 
@@ -133,14 +138,16 @@ impl ByteSource for ReadHalf {
     }
 }
 
-/// What was read from a connection but not yet taken as a frame; travels with a connection handed to another core.
+/// What was read from a connection but not yet taken as a frame; travels with a connection handed to another
+/// core.
 #[derive(Debug)]
 pub struct Unread {
     protocol: Option<Protocol>,
     bytes: Bytes,
 }
 
-/// Reads frames from one connection. Dropping any of its futures loses nothing: the next call goes on where it stopped.
+/// Reads frames from one connection. Dropping any of its futures loses nothing: the next call goes on where
+/// it stopped.
 pub struct FrameReader<S = ReadHalf> {
     source: S,
     options: FrameOptions,
@@ -206,8 +213,8 @@ impl<S: ByteSource> FrameReader<S> {
 
     /// Tells the protocol by the first bytes, and takes the preface of a native connection.
     ///
-    /// `None` if the connection ended before it began. A Kafka connection is one whose first four bytes are a length within
-    /// the limit; anything else is refused by name.
+    /// `None` if the connection ended before it began. A Kafka connection is one whose first four bytes are a
+    /// length within the limit; anything else is refused by name.
     pub async fn sniff(&mut self) -> Result<Option<Protocol>, FrameError> {
         if self.protocol.is_some() || !self.fill(1).await? {
             return Ok(self.protocol);
@@ -241,8 +248,9 @@ impl<S: ByteSource> FrameReader<S> {
         }
     }
 
-    /// The length of the next frame in bytes, once it has come; `None` at the end of the stream. The frame itself is not yet
-    /// read nor is memory allocated for it, so this is the place to wait for a memory budget.
+    /// The length of the next frame in bytes, once it has come; `None` at the end of the stream. The frame
+    /// itself is not yet read nor is memory allocated for it, so this is the place to wait for a memory
+    /// budget.
     pub async fn peek_length(&mut self) -> Result<Option<usize>, FrameError> {
         if let Some(large) = &self.large {
             return Ok(Some(large.body_bytes));
@@ -257,8 +265,8 @@ impl<S: ByteSource> FrameReader<S> {
         frame_length(protocol, self.length_bytes(), self.options.frame_bytes_max).map(Some)
     }
 
-    /// The next frame, without its length; `None` at the end of the stream. The frame is the only user of its bytes, so they
-    /// may be changed in place.
+    /// The next frame, without its length; `None` at the end of the stream. The frame is the only user of its
+    /// bytes, so they may be changed in place.
     ///
     /// Panics if the protocol is not known yet.
     pub async fn next(&mut self) -> Result<Option<BytesMut>, FrameError> {
@@ -276,7 +284,8 @@ impl<S: ByteSource> FrameReader<S> {
         Ok(self.large.take().map(|large| large.body))
     }
 
-    /// Whether a frame lies in the chunk, or is small enough that moving its beginning to a new chunk is cheap.
+    /// Whether a frame lies in the chunk, or is small enough that moving its beginning to a new chunk is
+    /// cheap.
     fn fits_a_chunk(&self, bytes: usize) -> bool {
         bytes <= self.chunk.len() || bytes <= self.options.chunk_bytes_max / 4
     }
@@ -328,7 +337,8 @@ impl<S: ByteSource> FrameReader<S> {
         }
     }
 
-    /// Moves to a new chunk if this one cannot hold `bytes`, or has so little room left that reads would be cut short.
+    /// Moves to a new chunk if this one cannot hold `bytes`, or has so little room left that reads would be
+    /// cut short.
     fn make_room(&mut self, bytes: usize) {
         let spare = self.chunk.len() - self.filled;
         let cramped = spare < SPARE_BYTES_MIN && self.filled < SPARE_BYTES_MIN;

@@ -1,7 +1,8 @@
-//! A small HTTP/1.1 server for admin, metrics and health: one handler, whole requests in, whole responses out.
+//! A small HTTP/1.1 server for admin, metrics and health: one handler, whole requests in, whole responses
+//! out.
 //!
-//! Every size is bounded: headers, their count, the body, and the connections open at once; a connection silent for too
-//! long is closed. It serves operators and scrapers, not the data path.
+//! Every size is bounded: headers, their count, the body, and the connections open at once; a connection
+//! silent for too long is closed. It serves operators and scrapers, not the data path.
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;

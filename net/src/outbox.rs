@@ -1,19 +1,22 @@
 //! The ordered, bounded reply queue of one connection.
 //!
-//! The reader takes a [`ReplySlot`] for each request, in the order of the requests; whoever has the answer fills the slot,
-//! at once or much later (an ack parked on an offset), in any order. The [`OutboxWriter`] sends replies in the order of
-//! their slots, all that are ready in one vectored send. Filling a slot wakes the writer only if its reply is the next.
+//! The reader takes a [`ReplySlot`] for each request, in the order of the requests; whoever has the answer
+//! fills the slot, at once or much later (an ack parked on an offset), in any order. The [`OutboxWriter`]
+//! sends replies in the order of their slots, all that are ready in one vectored send. Filling a slot wakes
+//! the writer only if its reply is the next.
 //!
-//! Beside replies there are pushes (messages nobody asked for by a request of their own: deliveries of a subscription).
-//! They keep their own order and their own bounded queue, and are sent between replies: a reply that waits does not hold
-//! pushes back, and a push may overtake the reply to the request that caused it.
+//! Beside replies there are pushes (messages nobody asked for by a request of their own: deliveries of a
+//! subscription). They keep their own order and their own bounded queue, and are sent between replies: a
+//! reply that waits does not hold pushes back, and a push may overtake the reply to the request that caused
+//! it.
 //!
-//! Bounds: replies by count and bytes, where a slot counts with the bytes reserved for it until it is filled; pushes by
-//! bytes; what is being sent still counts. Over a bound, taking a slot or pushing waits, so the reader stops reading and
-//! the other side is slowed down by TCP. A single message larger than a bound passes when nothing else is queued.
+//! Bounds: replies by count and bytes, where a slot counts with the bytes reserved for it until it is filled;
+//! pushes by bytes; what is being sent still counts. Over a bound, taking a slot or pushing waits, so the
+//! reader stops reading and the other side is slowed down by TCP. A single message larger than a bound passes
+//! when nothing else is queued.
 //!
-//! The outbox lives on one core and allocates nothing per reply. After a failed send, or a slot dropped unfilled (a missing
-//! reply would shift all later ones), it is closed for good: see [`Closed`].
+//! The outbox lives on one core and allocates nothing per reply. After a failed send, or a slot dropped
+//! unfilled (a missing reply would shift all later ones), it is closed for good: see [`Closed`].
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -44,7 +47,8 @@ pub struct OutboxOptions {
     pub reply_bytes_max: usize,
     /// Bytes of queued pushes.
     pub push_bytes_max: usize,
-    /// Bytes of replies, and again of pushes, after which a send takes no more; so neither holds up the other for long.
+    /// Bytes of replies, and again of pushes, after which a send takes no more; so neither holds up the other
+    /// for long.
     pub send_bytes_max: usize,
 }
 
@@ -181,7 +185,8 @@ pub fn outbox(options: OutboxOptions) -> (Outbox, OutboxWriter) {
 }
 
 impl Outbox {
-    /// Waits for room and takes the next place in the order, reserving `reserved_bytes` for its reply (0 for small ones).
+    /// Waits for room and takes the next place in the order, reserving `reserved_bytes` for its reply (0 for
+    /// small ones).
     ///
     /// To be called by the one reader of the connection: the order of slots is the order of replies.
     pub async fn slot(&self, reserved_bytes: usize) -> Result<ReplySlot, Closed> {
@@ -204,7 +209,8 @@ impl Outbox {
         ReplySlot { queue: self.queue.clone(), sequence: queue.reserve(reserved_bytes) }
     }
 
-    /// Waits until a slot without reservation would be given at once: the reader's back-pressure before it reads on.
+    /// Waits until a slot without reservation would be given at once: the reader's back-pressure before it
+    /// reads on.
     pub async fn ready(&self) -> Result<(), Closed> {
         poll_fn(|cx| self.queue.borrow_mut().poll_reply_room(cx, 0)).await
     }
@@ -256,7 +262,8 @@ impl Outbox {
 }
 
 impl ReplySlot {
-    /// Gives the reply; it is sent when all earlier ones are. Does nothing if the connection has ended meanwhile.
+    /// Gives the reply; it is sent when all earlier ones are. Does nothing if the connection has ended
+    /// meanwhile.
     pub fn fill(self, reply: impl Into<Reply>) {
         self.queue.borrow_mut().fill(self.sequence, reply.into());
     }
@@ -269,8 +276,8 @@ impl Drop for ReplySlot {
 }
 
 impl OutboxWriter {
-    /// Sends until the outbox is closed and empty, or a send fails; the reader learns of a failure by [`Closed`] and by the
-    /// end of its connection.
+    /// Sends until the outbox is closed and empty, or a send fails; the reader learns of a failure by
+    /// [`Closed`] and by the end of its connection.
     pub async fn run(self, mut sink: impl Sink) -> Result<(), Closed> {
         let mut batch = Batch::default();
         loop {

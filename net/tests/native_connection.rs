@@ -1,5 +1,8 @@
-//! The pieces of this crate put together as a broker does, against `heddle-client` on the same core: pipelined requests,
-//! acks that come late and out of order, pushes between them, and a connection handed to another reader.
+//! The pieces of this crate put together as a broker does, against `heddle-client` on the same core:
+//! pipelined requests, acks that come late and out of order, pushes between them, and a connection handed to
+//! another reader.
+#![allow(clippy::unwrap_used)] // a test throughout
+
 use std::cell::RefCell;
 use std::net::Ipv4Addr;
 use std::rc::Rc;

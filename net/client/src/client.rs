@@ -101,9 +101,9 @@ pub struct TopicChange {
 
 /// One side of a connection to a broker. Cheap to clone; all clones share the connection.
 ///
-/// Each request is queued at the call, in the order of the calls, and answered through the [`Call`] returned; so requests are
-/// pipelined simply by calling before awaiting. The connection ends when all clients and subscriptions are dropped and what
-/// they asked for is done.
+/// Each request is queued at the call, in the order of the calls, and answered through the [`Call`] returned;
+/// so requests are pipelined simply by calling before awaiting. The connection ends when all clients and
+/// subscriptions are dropped and what they asked for is done.
 #[derive(Debug)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -162,8 +162,8 @@ impl Client {
         self.ask(Request::Hello { version: VERSION, client, cluster }, call::welcome)
     }
 
-    /// The brokers, and where the partitions of `topics` (`None`: of all) live. Missing topics are created if `auto_create`
-    /// and the broker allows it.
+    /// The brokers, and where the partitions of `topics` (`None`: of all) live. Missing topics are created if
+    /// `auto_create` and the broker allows it.
     pub fn metadata(&self, topics: Option<&[&str]>, auto_create: bool) -> Call<Metadata> {
         let topics = topics.map(|names| names.iter().map(|name| (*name).to_owned()).collect());
         self.ask(Request::Metadata { topics, auto_create }, call::metadata)
@@ -191,8 +191,8 @@ impl Client {
         self.ask(request, call::fetched)
     }
 
-    /// Has committed batches pushed as they come; the broker never sends more than `credit_bytes` (and one batch) ahead of
-    /// what was taken from the subscription.
+    /// Has committed batches pushed as they come; the broker never sends more than `credit_bytes` (and one
+    /// batch) ahead of what was taken from the subscription.
     pub async fn subscribe(
         &self,
         topic: TopicId,

@@ -59,8 +59,8 @@ pub fn connection_with<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// The work of one connection: spawn it beside its [`Client`].
 ///
-/// It ends with `Ok` when all clients and subscriptions are gone and what they asked for is done, and with the reason when
-/// the connection fails, which every pending call gets as well. Dropping it fails them with
+/// It ends with `Ok` when all clients and subscriptions are gone and what they asked for is done, and with
+/// the reason when the connection fails, which every pending call gets as well. Dropping it fails them with
 /// [`ClientError::ConnectionClosed`].
 #[must_use = "a connection does nothing unless its driver is polled"]
 pub struct Driver<S> {

@@ -16,8 +16,8 @@ pub enum ClientError {
         /// What was wrong and what to do, as the broker put it.
         message: String,
     },
-    /// The connection ended before the answer came: by the broker, or because its driver was dropped. Whether the request
-    /// took effect is unknown.
+    /// The connection ended before the answer came: by the broker, or because its driver was dropped. Whether
+    /// the request took effect is unknown.
     #[error("the connection to the broker was closed")]
     ConnectionClosed,
     /// The connection failed before the answer came. Whether the request took effect is unknown.

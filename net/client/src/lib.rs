@@ -1,7 +1,9 @@
-//! The Rust client of Heddle's native protocol, for any async runtime: it works over whatever reads and writes as
-//! `futures-io` does (tokio through `tokio_util::compat`, glommio and smol as they are), and never names a runtime itself.
+//! The Rust client of Heddle's native protocol, for any async runtime: it works over whatever reads and
+//! writes as `futures-io` does (tokio through `tokio_util::compat`, glommio and smol as they are), and never
+//! names a runtime itself.
 //!
-//! [`connection`] makes a [`Client`] and a [`Driver`] from a connected stream; spawn the driver, use the client:
+//! [`connection`] makes a [`Client`] and a [`Driver`] from a connected stream; spawn the driver, use the
+//! client:
 //!
 //! ```no_run
 //! # async fn example(stream: impl futures_lite::AsyncRead + futures_lite::AsyncWrite + Unpin + Send + 'static,
@@ -21,10 +23,11 @@
 //! # }
 //! ```
 //!
-//! A partition is served by one core of one node, and each core has an address of its own; [`router`] keeps a connection to
-//! each, sends requests where they belong, and tries again where that helps.
+//! A partition is served by one core of one node, and each core has an address of its own; [`router`] keeps a
+//! connection to each, sends requests where they belong, and tries again where that helps.
 //!
-//! Memory is bounded everywhere: what is queued to be sent, the calls unanswered, and the bytes a subscription may hold.
+//! Memory is bounded everywhere: what is queued to be sent, the calls unanswered, and the bytes a
+//! subscription may hold.
 mod call;
 mod client;
 mod connection;

@@ -1,6 +1,7 @@
 //! What the clients, calls and subscriptions of one connection share with its driver.
 //!
-//! One mutex, held for moments and never across an await. Wakers are collected under it and woken after it is released.
+//! One mutex, held for moments and never across an await. Wakers are collected under it and woken after it is
+//! released.
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -24,8 +24,8 @@ pub struct Delivery {
 
 /// The committed batches of one partition, as they come.
 ///
-/// Taking a delivery gives its bytes back to the broker as credit, so a consumer that stops taking stops the broker, and the
-/// memory used here stays below the credit and one batch. Dropping the subscription ends it.
+/// Taking a delivery gives its bytes back to the broker as credit, so a consumer that stops taking stops the
+/// broker, and the memory used here stays below the credit and one batch. Dropping the subscription ends it.
 #[derive(Debug)]
 pub struct Subscription {
     client: Client,
@@ -63,8 +63,8 @@ impl Subscription {
         self.from
     }
 
-    /// The next delivery; `None` after the broker has ended the subscription, an error if it did so for a reason or the
-    /// connection failed. Dropping the future loses nothing.
+    /// The next delivery; `None` after the broker has ended the subscription, an error if it did so for a
+    /// reason or the connection failed. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Delivery, ClientError>> {
         poll_fn(|cx| self.client.shared().poll_delivery(self.subscription, cx)).await
     }

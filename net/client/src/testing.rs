@@ -44,7 +44,8 @@ pub(crate) async fn connected(options: ClientOptions) -> (Client, Driven, Broker
     (client, driven, Broker::accept(broker_pipe).await)
 }
 
-/// Ends a test that waits for something that never comes; dropped with the runtime of a test that ends by itself.
+/// Ends a test that waits for something that never comes; dropped with the runtime of a test that ends by
+/// itself.
 async fn give_up() {
     tokio::time::sleep(std::time::Duration::from_secs(60)).await;
     eprintln!("a test waited for a minute in vain");

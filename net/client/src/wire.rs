@@ -33,7 +33,8 @@ impl Outgoing {
         Outgoing { encoder: Encoder::new(), chunks: VecDeque::new(), bytes: tail.len(), tail }
     }
 
-    /// Appends a request; errors if its header or the whole is larger than the protocol allows, and then appends nothing.
+    /// Appends a request; errors if its header or the whole is larger than the protocol allows, and then
+    /// appends nothing.
     pub(crate) fn push(
         &mut self,
         correlation: u32,
@@ -78,8 +79,8 @@ pub(crate) struct Incoming {
     pub(crate) payload: Bytes,
 }
 
-/// Cuts replies out of received bytes. A frame's claimed length never makes it allocate more than 2 MiB or twice what has
-/// come.
+/// Cuts replies out of received bytes. A frame's claimed length never makes it allocate more than 2 MiB or
+/// twice what has come.
 #[derive(Debug)]
 pub(crate) struct Receiver {
     /// Initialised throughout; the first `filled` bytes are received and not yet taken.

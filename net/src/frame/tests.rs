@@ -115,7 +115,10 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics_nor_costs_memory(bytes in proptest::collection::vec(any::<u8>(), 0..200), native: bool) {
+    fn garbage_never_panics_nor_costs_memory(
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        native: bool,
+    ) {
         let mut wire = if native { PREFACE.to_vec() } else { Vec::new() };
         wire.extend(bytes);
         let options = FrameOptions { eager_bytes: 1 << 12, ..OPTIONS };

@@ -1,9 +1,11 @@
-//! Binds listening sockets so that two brokers never share a port unnoticed, although listeners may use SO_REUSEPORT.
+//! Binds listening sockets so that two brokers never share a port unnoticed, although listeners may use
+//! SO_REUSEPORT.
 //!
-//! The kernel refuses a second listener on a port unless *all* of them set SO_REUSEPORT. The cores of one process need that
-//! option to share a port, and then a second broker of the same user would be let in as well. Two things prevent it:
-//! a [`PortGuard`] (one process per address and port), and a probing bind without SO_REUSEPORT, which meets any other
-//! listener of the port, whoever owns it and whichever address of the machine it chose.
+//! The kernel refuses a second listener on a port unless *all* of them set SO_REUSEPORT. The cores of one
+//! process need that option to share a port, and then a second broker of the same user would be let in as
+//! well. Two things prevent it: a [`PortGuard`] (one process per address and port), and a probing bind
+//! without SO_REUSEPORT, which meets any other listener of the port, whoever owns it and whichever address of
+//! the machine it chose.
 use std::collections::HashMap;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
@@ -14,7 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
-/// Connections the kernel holds for a listener until it accepts them; more are dropped and retried by their clients.
+/// Connections the kernel holds for a listener until it accepts them; more are dropped and retried by their
+/// clients.
 pub const LISTEN_BACKLOG_COUNT: i32 = 1024;
 
 /// How many free ports are tried when port 0 asks for one that is shared.
@@ -25,7 +28,8 @@ const FREE_PORT_TRIES_MAX: usize = 16;
 pub enum Share {
     /// Nobody else listens here: the kernel enforces it.
     Exclusive,
-    /// Every core of this process may listen here (SO_REUSEPORT, the kernel spreads connections); no other process may.
+    /// Every core of this process may listen here (SO_REUSEPORT, the kernel spreads connections); no other
+    /// process may.
     ReusePort,
 }
 
@@ -83,8 +87,8 @@ impl BindError {
 
 /// This process's claim on a shared address and port, held while any of its listeners lives.
 ///
-/// It is an abstract unix socket, so the kernel releases it when the process dies, however it dies. Clones share the claim.
-/// It is private to a network namespace, like the port itself.
+/// It is an abstract unix socket, so the kernel releases it when the process dies, however it dies. Clones
+/// share the claim. It is private to a network namespace, like the port itself.
 #[derive(Clone, Debug)]
 pub struct PortGuard {
     _claim: Arc<UnixListener>,
@@ -100,7 +104,8 @@ fn claims() -> MutexGuard<'static, Option<HashMap<SocketAddr, Weak<UnixListener>
 impl PortGuard {
     /// Claims `address` for this process; a second call in the same process shares the first claim.
     ///
-    /// Errors with [`BindError::InUse`] if another process has the claim, or if anybody listens on the port already.
+    /// Errors with [`BindError::InUse`] if another process has the claim, or if anybody listens on the port
+    /// already.
     pub fn take(address: SocketAddr) -> Result<PortGuard, BindError> {
         let mut claims = claims();
         let claims = claims.get_or_insert_with(HashMap::new);
@@ -125,8 +130,8 @@ fn probe(address: SocketAddr) -> io::Result<()> {
     bound(address, Share::Exclusive).map(drop)
 }
 
-/// A bound TCP socket. SO_REUSEADDR lets a restarted broker bind while old connections are in TIME_WAIT; on Linux it never
-/// lets two sockets listen on one port.
+/// A bound TCP socket. SO_REUSEADDR lets a restarted broker bind while old connections are in TIME_WAIT; on
+/// Linux it never lets two sockets listen on one port.
 fn bound(address: SocketAddr, share: Share) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -137,7 +142,8 @@ fn bound(address: SocketAddr, share: Share) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A listening socket not yet attached to a core. It is `Send`: boot binds all ports, then gives each core its own.
+/// A listening socket not yet attached to a core. It is `Send`: boot binds all ports, then gives each core
+/// its own.
 #[derive(Debug)]
 pub struct ListenSocket {
     pub(super) socket: StdListener,
@@ -160,7 +166,8 @@ impl ListenSocket {
         }
     }
 
-    /// Lets the kernel choose a port, then claims it; another process may be faster, so a few ports are tried.
+    /// Lets the kernel choose a port, then claims it; another process may be faster, so a few ports are
+    /// tried.
     fn bind_free_shared(address: SocketAddr) -> Result<ListenSocket, BindError> {
         let mut refused = BindError::InUse { address };
         for _ in 0..FREE_PORT_TRIES_MAX {

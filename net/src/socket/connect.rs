@@ -52,7 +52,8 @@ async fn connect_one(address: SocketAddr, time_max: Duration) -> io::Result<Stre
     Stream::attach(TcpStream::connect_timeout(address, time_max).await?)
 }
 
-/// Looks the name up on the blocking pool: a resolver may take seconds. A panic there would kill the pool, so it is caught.
+/// Looks the name up on the blocking pool: a resolver may take seconds. A panic there would kill the pool, so
+/// it is caught.
 async fn resolve(target: &str) -> io::Result<Vec<SocketAddr>> {
     if let Ok(address) = target.parse() {
         return Ok(vec![address]);

@@ -30,8 +30,8 @@ impl Activity {
     }
 }
 
-/// Runs `work` to its end; if `activity` is not noted for `idle_max`, the connection is shut down, which ends its reads and
-/// writes and so `work`.
+/// Runs `work` to its end; if `activity` is not noted for `idle_max`, the connection is shut down, which ends
+/// its reads and writes and so `work`.
 pub async fn close_when_idle<T>(
     activity: Activity,
     idle_max: Duration,

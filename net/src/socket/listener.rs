@@ -27,8 +27,8 @@ pub enum AcceptError {
 
 /// A listening socket attached to the core it was made on.
 ///
-/// Do not drop a pending [`Listener::accept`] and go on: the kernel may already have filled it with a connection. End it
-/// with [`ListenerShutdown::shutdown`].
+/// Do not drop a pending [`Listener::accept`] and go on: the kernel may already have filled it with a
+/// connection. End it with [`ListenerShutdown::shutdown`].
 pub struct Listener {
     inner: Rc<Inner>,
     address: SocketAddr,
@@ -52,7 +52,8 @@ impl Listener {
         let ListenSocket { socket, address, guard } = socket;
         let control =
             socket.as_fd().try_clone_to_owned().map_err(|source| BindError::Io { address, source })?;
-        // SAFETY: `into_raw_fd` gives up the only owner of this open, listening descriptor, and `TcpListener` becomes it.
+        // SAFETY: `into_raw_fd` gives up the only owner of this open, listening descriptor, and `TcpListener`
+        // becomes it.
         let accepting = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
         let inner = Rc::new(Inner { accepting, control, _guard: guard });
         Ok(Listener { inner, address })

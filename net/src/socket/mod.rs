@@ -1,10 +1,12 @@
-//! TCP on one core: listening without sharing a port by accident, accepting, connecting, reading and vectored sending.
+//! TCP on one core: listening without sharing a port by accident, accepting, connecting, reading and vectored
+//! sending.
 //!
-//! glommio is named in this folder and nowhere else in the crate. A [`Stream`] belongs to the core that made it; to move a
-//! connection to another core, take it apart with [`Stream::into_raw`] and put it together there with [`Stream::from_raw`].
+//! glommio is named in this folder and nowhere else in the crate. A [`Stream`] belongs to the core that made
+//! it; to move a connection to another core, take it apart with [`Stream::into_raw`] and put it together
+//! there with [`Stream::from_raw`].
 //!
-//! A read is never raced against a timer: whoever wants to end a connection calls [`ShutdownHandle::shutdown`], which wakes
-//! the blocked reader with an end of stream.
+//! A read is never raced against a timer: whoever wants to end a connection calls
+//! [`ShutdownHandle::shutdown`], which wakes the blocked reader with an end of stream.
 mod bind;
 mod connect;
 mod idle;

@@ -1,7 +1,8 @@
 //! A TCP connection on one core, whole or in two halves.
 //!
-//! Both halves share the socket through an `Rc`; the borrow lasts for one poll, never across an await. glommio keeps one
-//! waiter for reading and one for writing, which is why there is one [`ReadHalf`] and one [`WriteHalf`] and neither clones.
+//! Both halves share the socket through an `Rc`; the borrow lasts for one poll, never across an await.
+//! glommio keeps one waiter for reading and one for writing, which is why there is one [`ReadHalf`] and one
+//! [`WriteHalf`] and neither clones.
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
@@ -60,8 +61,8 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // A readiness poll of the ring may hold the socket open for a moment after the descriptor is closed; the peer
-        // should see the end now.
+        // A readiness poll of the ring may hold the socket open for a moment after the descriptor is closed;
+        // the peer should see the end now.
         if !self.detached.get() {
             sys::shutdown(self.fd, Shutdown::Both);
         }
@@ -87,8 +88,8 @@ impl Inner {
         }
     }
 
-    /// Waits until a receive would not block. A read of no bytes takes nothing from the socket and ends when there is
-    /// something to take, be it data, the end of the stream or an error.
+    /// Waits until a receive would not block. A read of no bytes takes nothing from the socket and ends when
+    /// there is something to take, be it data, the end of the stream or an error.
     async fn readable(&self) -> io::Result<()> {
         poll_fn(|cx| self.poll_read(cx, &mut [])).await.map(drop)
     }
@@ -101,8 +102,8 @@ impl Inner {
                 self.readable().await?;
                 continue;
             };
-            // SAFETY: the kernel has just initialised `count <= spare_bytes` bytes after the current length, all of them
-            // within the capacity.
+            // SAFETY: the kernel has just initialised `count <= spare_bytes` bytes after the current length,
+            // all of them within the capacity.
             unsafe { buffer.set_len(buffer.len() + count) };
             return Ok(count);
         }
@@ -118,7 +119,8 @@ impl Stream {
 
     /// Attaches a connection to this core.
     pub fn from_raw(raw: RawStream) -> io::Result<Stream> {
-        // SAFETY: `into_raw_fd` gives up the only owner of this open stream socket, and `TcpStream` becomes it.
+        // SAFETY: `into_raw_fd` gives up the only owner of this open stream socket, and `TcpStream` becomes
+        // it.
         Stream::attach(unsafe { TcpStream::from_raw_fd(raw.0.into_raw_fd()) })
     }
 
@@ -190,15 +192,15 @@ impl ReadHalf {
         poll_fn(|cx| self.inner.poll_read(cx, buffer)).await
     }
 
-    /// Appends what has come to `buffer`, after making room for at least `min_spare` bytes; the memory is not zeroed first.
-    /// 0 is the end of the stream.
+    /// Appends what has come to `buffer`, after making room for at least `min_spare` bytes; the memory is not
+    /// zeroed first. 0 is the end of the stream.
     pub async fn read_some(&mut self, buffer: &mut BytesMut, min_spare: usize) -> io::Result<usize> {
         buffer.reserve(min_spare.max(1));
         self.inner.receive(buffer, usize::MAX).await
     }
 
-    /// Appends at most `bytes_max` bytes to `buffer`, within the capacity it has (which must not be used up); the memory is
-    /// not zeroed first. 0 is the end of the stream.
+    /// Appends at most `bytes_max` bytes to `buffer`, within the capacity it has (which must not be used up);
+    /// the memory is not zeroed first. 0 is the end of the stream.
     pub async fn read_limited(&mut self, buffer: &mut BytesMut, bytes_max: usize) -> io::Result<usize> {
         assert!(bytes_max > 0 && buffer.capacity() > buffer.len(), "a read needs room");
         self.inner.receive(buffer, bytes_max).await
@@ -278,7 +280,8 @@ impl<'a> Rest<'a> {
 pub struct ShutdownHandle(Weak<Inner>);
 
 impl ShutdownHandle {
-    /// Shuts the connection down; a reader or writer blocked on it wakes. Does nothing once the connection is gone.
+    /// Shuts the connection down; a reader or writer blocked on it wakes. Does nothing once the connection is
+    /// gone.
     pub fn shutdown(&self, how: Shutdown) {
         if let Some(inner) = self.0.upgrade() {
             sys::shutdown(inner.fd, how);

@@ -37,11 +37,12 @@ impl<E: Environment> Consumer<E> {
         self.next
     }
 
-    /// Waits for the next batches. The first batch after a start may begin before the position: its records below it were
-    /// delivered before, or not asked for.
+    /// Waits for the next batches. The first batch after a start may begin before the position: its records
+    /// below it were delivered before, or not asked for.
     ///
-    /// Errors after as many failures in a row as the router's options allow, or at once if trying again cannot help (such as
-    /// an offset no longer held); calling again goes on from the same position. Dropping the future loses nothing.
+    /// Errors after as many failures in a row as the router's options allow, or at once if trying again
+    /// cannot help (such as an offset no longer held); calling again goes on from the same position. Dropping
+    /// the future loses nothing.
     pub async fn next(&mut self) -> Result<Delivery, ClientError> {
         loop {
             let error = match self.try_next().await {

@@ -1,11 +1,12 @@
-//! Sends requests to the core that owns a partition: one connection per broker, found by metadata, with retries.
+//! Sends requests to the core that owns a partition: one connection per broker, found by metadata, with
+//! retries.
 //!
 //! A [`Router`] connects when it must, asks for metadata when it knows too little or is told it knows wrong
-//! (NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION, a lost connection), and tries again what may succeed later, with
-//! growing pauses. [`Producer`] and [`Consumer`] are what most programs need of it.
+//! (NOT_LEADER_OR_FOLLOWER, UNKNOWN_TOPIC_OR_PARTITION, a lost connection), and tries again what may succeed
+//! later, with growing pauses. [`Producer`] and [`Consumer`] are what most programs need of it.
 //!
-//! A retry after a lost connection may repeat what was done already: batches arrive at least once, unless they carry a
-//! producer id and sequences, by which the broker knows repetitions.
+//! A retry after a lost connection may repeat what was done already: batches arrive at least once, unless
+//! they carry a producer id and sequences, by which the broker knows repetitions.
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Chooses the partition of a key, the same one Kafka's own Java client chooses.
 use heddle_proto::PartitionIndex;
 
-/// The partition of `key` among `partition_count`: murmur2 of the key, its sign bit dropped, modulo the count. Equal keys
-/// meet in one partition, also those written by Kafka's Java clients.
+/// The partition of `key` among `partition_count`: murmur2 of the key, its sign bit dropped, modulo the
+/// count. Equal keys meet in one partition, also those written by Kafka's Java clients.
 ///
 /// Panics if there are no partitions.
 pub fn partition_of(key: &[u8], partition_count: u32) -> PartitionIndex {

@@ -9,8 +9,9 @@ use crate::router::{Environment, Located, Router};
 
 /// Produces through a [`Router`].
 ///
-/// Calls may overlap. Overlapping calls for one partition keep their order as long as none of them is tried again; who needs
-/// the order in every case awaits each call, or gives the batches a producer id and sequences.
+/// Calls may overlap. Overlapping calls for one partition keep their order as long as none of them is tried
+/// again; who needs the order in every case awaits each call, or gives the batches a producer id and
+/// sequences.
 #[derive(Debug)]
 pub struct Producer<E> {
     router: Router<E>,

@@ -1,0 +1,70 @@
+//! Starting and stopping the broker, as named stages, each giving the next one what it needs.
+//!
+//! 1. [`serve`] checks the machine, takes the data directory ([`data_dir`]) and the ports ([`listen`]).
+//! 2. Every core runs [`core::run`]: metadata, recovery of the WALs, mesh, then it serves.
+//! 3. SIGTERM or SIGINT ends serving; every core drains its logs, and the process ends with status 0.
+
+pub mod core;
+pub mod data_dir;
+pub mod listen;
+pub mod logging;
+pub mod meeting;
+pub mod plan;
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    config::Config,
+    doctor,
+    fatal::Fatal,
+    runtime::{
+        executors::{self, ExecutorOptions},
+        mesh::full_mesh,
+        signals,
+    },
+};
+use plan::Plan;
+
+/// Runs the broker until it is told to stop.
+///
+/// # Errors
+/// Why it does not start, or cannot go on.
+pub fn serve(config: Config) -> Result<(), Fatal> {
+    logging::start(&config.log);
+    signals::install();
+    for finding in doctor::preflight(&config)? {
+        if finding.verdict != doctor::Verdict::Ok {
+            tracing::warn!(check = finding.check, advice = finding.advice.as_deref(), "{}", finding.what);
+        }
+    }
+    let data_dir = data_dir::take(&config)?;
+    let mut sockets = listen::bind(&config)?;
+    let mut ends = full_mesh(config.core_count() as u16);
+    let options = ExecutorOptions {
+        spin: config.spin,
+        io_memory_bytes: executors::io_memory_bytes(
+            executors::memlock_limit_bytes(),
+            config.core_count() as u16,
+        ),
+    };
+    tracing::info!(
+        cores = config.core_count(),
+        data_dir = %config.data_dir.display(),
+        listen = %config.listen,
+        "starting"
+    );
+    let plan = Arc::new(Plan::new(config, data_dir));
+    let mut cores = Vec::with_capacity(plan.config.core_count());
+    for (index, cpu) in plan.config.cpus.iter().copied().enumerate() {
+        let (plan, socket, ends) = (plan.clone(), sockets.take(index), ends.remove(0));
+        cores.push(executors::start(index, cpu, options, move || core::run(plan, index as u16, socket, ends))?);
+    }
+    for core in cores {
+        core.join()??;
+    }
+    tracing::info!("stopped cleanly");
+    Ok(())
+}
+
+/// How long connections get to send what they owe before they are cut at a stop.
+pub const STOP_GRACE: Duration = Duration::from_secs(2);

@@ -1,0 +1,89 @@
+//! What the cores share while they boot: the configuration, meeting points, and what recovery found for whom.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use heddle_log_store::{Options, RecoveredPartition, RecoveredPartitions, WalContents};
+use heddle_proto::ids::TopicPartition;
+
+use super::{data_dir::DataDir, meeting::Meeting};
+use crate::{config::Config, metadata::ClusterImage};
+
+/// Shared by all cores until they serve.
+pub struct Plan {
+    /// The node's settings.
+    pub config: Arc<Config>,
+    /// The data directory, held until the process ends.
+    pub data_dir: DataDir,
+    /// Core 0 has read the metadata.
+    pub metadata_read: Meeting,
+    /// Every WAL has been read and its content dealt out to the owners.
+    pub wals_read: Meeting,
+    /// Every core has what it recovered on disk in its own name.
+    pub recovered: Meeting,
+    /// Every core is ready to serve.
+    pub ready: Meeting,
+    /// Every core has stopped serving.
+    pub stopped: Meeting,
+    image: OnceLock<Arc<ClusterImage>>,
+    dealt: Vec<Mutex<WalContents>>,
+}
+
+impl Plan {
+    /// Before any core runs.
+    pub fn new(config: Config, data_dir: DataDir) -> Plan {
+        let cores = config.core_count();
+        Plan {
+            config: Arc::new(config),
+            data_dir,
+            metadata_read: Meeting::new(cores),
+            wals_read: Meeting::new(cores),
+            recovered: Meeting::new(cores),
+            ready: Meeting::new(cores),
+            stopped: Meeting::new(cores),
+            image: OnceLock::new(),
+            dealt: (0..cores).map(|_| Mutex::default()).collect(),
+        }
+    }
+
+    /// Core 0 shows what it read.
+    pub fn show_image(&self, image: Arc<ClusterImage>) {
+        self.image.set(image).expect("core 0 reads the metadata once");
+    }
+
+    /// What core 0 read; after the meeting of that name.
+    pub fn image(&self) -> Arc<ClusterImage> {
+        self.image.get().expect("core 0 has read the metadata before this stage").clone()
+    }
+
+    /// Gives what was found of a partition to its owner.
+    pub fn deal(&self, core: u16, at: TopicPartition, found: RecoveredPartition) {
+        let mut contents = WalContents::default();
+        contents.partitions.insert(at, found);
+        self.dealt(core, |dealt| dealt.merge(contents));
+    }
+
+    /// Takes what was dealt to a core.
+    pub fn take(&self, core: u16) -> RecoveredPartitions {
+        self.dealt(core, |dealt| std::mem::take(&mut dealt.partitions))
+    }
+
+    fn dealt<T>(&self, core: u16, use_it: impl FnOnce(&mut WalContents) -> T) -> T {
+        use_it(&mut self.dealt[usize::from(core)].lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The geometry of one core's logs.
+    pub fn store_options(&self) -> Options {
+        let config = &self.config;
+        Options {
+            dir: config.data_dir.clone(),
+            wal_file_bytes: config.wal_file_bytes,
+            wal_files_max: config.wal_files_max,
+            groups_in_flight_max: config.groups_in_flight_max,
+            direct_drain_bytes: config.direct_drain_bytes as usize,
+            dirty_bytes_max: config.dirty_bytes() as usize,
+            cache_bytes_max: config.cache_bytes() as usize,
+            reserve_bytes: config.reserve_bytes,
+            ..Options::default()
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Check: is there room on the disk for the WAL and the reserve?
+
+use super::Finding;
+use super::mounts::existing;
+use crate::config::{Config, format_bytes};
+use std::ffi::CString;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+const CHECK: &str = "free space";
+
+pub fn check(config: &Config) -> Finding {
+    // Enough for a broker that has just started: two WAL files per core; the rest comes as it is needed.
+    let wal_start = 2 * config.wal_file_bytes * config.core_count() as u64;
+    let wal_full = config.wal_file_bytes * (config.wal_files_max * config.core_count()) as u64;
+    match free_bytes(&existing(&config.data_dir)) {
+        Some(free) => classify(free, config.reserve_bytes, wal_start, wal_full),
+        None => {
+            Finding::warn(CHECK, "the file system does not say how much is free", "Watch it by other means.")
+        }
+    }
+}
+
+/// Bytes an ordinary user may still write on the file system of `path`.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut stat = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends in a zero byte, and `stat` has room for what the call writes.
+    let status = unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) };
+    if status != 0 {
+        return None;
+    }
+    // SAFETY: the call succeeded, so it has filled the structure.
+    let stat = unsafe { stat.assume_init() };
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn classify(free: u64, reserve: u64, wal_start: u64, wal_full: u64) -> Finding {
+    let found = format!("{} free", rounded(free));
+    if free < reserve + wal_start {
+        let what = format!(
+            "{found}, less than the reserve ({}) and the first WAL files ({})",
+            format_bytes(reserve),
+            format_bytes(wal_start)
+        );
+        return Finding::fail(
+            CHECK,
+            what,
+            "Free some space, choose another --data-dir, or lower reserve_bytes or wal_file_bytes.",
+        );
+    }
+    if free < reserve + 2 * wal_full {
+        let what = format!(
+            "{found}, little beside the reserve ({}) and the WAL (up to {})",
+            format_bytes(reserve),
+            format_bytes(wal_full)
+        );
+        return Finding::warn(
+            CHECK,
+            what,
+            "Producers are refused when only the reserve is left. Free some space or lower wal_files_max.",
+        );
+    }
+    Finding::ok(CHECK, found)
+}
+
+fn rounded(bytes: u64) -> String {
+    match bytes {
+        0..=0x3FFF_FFFF => format!("{} MiB", bytes >> 20),
+        _ => format!("{} GiB", bytes >> 30),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn room_rules() {
+        const MIB: u64 = 1 << 20;
+        for (free, verdict) in
+            [(100 * MIB, Verdict::Fail), (700 * MIB, Verdict::Warn), (10_000 * MIB, Verdict::Ok)]
+        {
+            assert_eq!(classify(free, 512 * MIB, 128 * MIB, 512 * MIB).verdict, verdict, "{free}");
+        }
+    }
+
+    #[test]
+    fn this_machine_has_some() {
+        assert!(free_bytes(Path::new("/")).is_some());
+        assert_eq!(free_bytes(Path::new("/nonexistent")), None);
+    }
+}

@@ -1,0 +1,130 @@
+//! One Kafka connection: requests in, replies out, in the same order.
+
+use std::rc::Rc;
+
+use bytes::BytesMut;
+use heddle_log_store::Disk;
+use heddle_net::{
+    frame::{FrameError, FrameReader},
+    kafka::{
+        ApiKey, ControlReply, ControlRequest, DecodeError, RequestHeader, api_versions, decode_control,
+        decode_header, encode_reply, refuse_header, unsupported_reply,
+    },
+    outbox::{Closed, Outbox},
+};
+
+use super::{
+    alter_configs, create_partitions, create_topics, delete_topics, describe_cluster, describe_configs, fetch,
+    find_coordinator, init_producer_id, list_offsets, metadata, produce,
+};
+use crate::shard::Shard;
+
+/// Why a connection ends other than by its client's wish.
+#[derive(Debug, thiserror::Error)]
+pub enum End {
+    /// The bytes are no frames.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A request cannot be read, and no reply fits it.
+    #[error("a request cannot be answered: {0}")]
+    Request(#[from] DecodeError),
+    /// Sending failed or was given up.
+    #[error(transparent)]
+    Closed(#[from] Closed),
+}
+
+/// Serves requests until the client ends the connection.
+///
+/// # Errors
+/// What ended it otherwise; what was appended stays.
+pub async fn serve<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    frames: &mut FrameReader,
+    outbox: &Outbox,
+) -> Result<(), End> {
+    let mut scratch = BytesMut::new();
+    while let Some(bytes) = frames.peek_length().await? {
+        shard.wait_for_room(bytes).await;
+        let Some(mut frame) = frames.next().await? else { return Ok(()) };
+        shard.metrics.kafka_requests.add(1);
+        let header = decode_header(&mut frame)?;
+        handle(shard, outbox, header, frame, &mut scratch).await?;
+        if shard.is_stopping() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn handle<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    outbox: &Outbox,
+    header: RequestHeader,
+    body: BytesMut,
+    scratch: &mut BytesMut,
+) -> Result<(), End> {
+    match header.api {
+        ApiKey::Produce if (3..=12).contains(&header.version) => produce::handle(shard, outbox, &header, body).await,
+        ApiKey::Fetch if (4..=12).contains(&header.version) => fetch::handle(shard, outbox, &header, body).await,
+        _ => handle_control(shard, outbox, header, body, scratch).await,
+    }
+}
+
+async fn handle_control<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    outbox: &Outbox,
+    header: RequestHeader,
+    body: BytesMut,
+    scratch: &mut BytesMut,
+) -> Result<(), End> {
+    let slot = outbox.slot(0).await?;
+    let body_again = body.clone();
+    let reply = match decode_control(&header, body.freeze()) {
+        Ok(request) => {
+            let reply = answer(shard, &header, request).await;
+            match encode_reply(header.reply(), reply, scratch) {
+                Ok(bytes) => Some(bytes),
+                Err(error) => {
+                    tracing::error!(api = ?header.api, version = header.version, %error, "a reply could not be encoded");
+                    refuse_header(header.reply(), heddle_proto::error::ErrorCode::UnknownServerError, scratch)
+                }
+            }
+        }
+        Err(DecodeError::UnsupportedVersion { .. }) => {
+            shard.metrics.requests_unsupported.add(1);
+            unsupported_reply(&header, body_again, scratch)
+        }
+        Err(error) => match refuse_header(header.reply(), error.code(), scratch) {
+            Some(bytes) => Some(bytes),
+            None => return Err(error.into()),
+        },
+    };
+    match reply {
+        Some(bytes) => slot.fill(bytes),
+        None => {
+            return Err(DecodeError::UnsupportedVersion { api: header.api, version: header.version }.into());
+        }
+    }
+    Ok(())
+}
+
+async fn answer<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    header: &RequestHeader,
+    request: ControlRequest,
+) -> ControlReply {
+    let version = header.version;
+    match request {
+        ControlRequest::ApiVersions(_) => api_versions(version).into(),
+        ControlRequest::Metadata(request) => metadata::answer(shard, request, version).await.into(),
+        ControlRequest::ListOffsets(request) => list_offsets::answer(shard, request).await.into(),
+        ControlRequest::CreateTopics(request) => create_topics::answer(shard, request).await.into(),
+        ControlRequest::DeleteTopics(request) => delete_topics::answer(shard, request).await.into(),
+        ControlRequest::CreatePartitions(request) => create_partitions::answer(shard, request).await.into(),
+        ControlRequest::DescribeConfigs(request) => describe_configs::answer(shard, request).into(),
+        ControlRequest::IncrementalAlterConfigs(request) => alter_configs::answer(shard, request).await.into(),
+        ControlRequest::InitProducerId(request) => init_producer_id::answer(shard, request).await.into(),
+        ControlRequest::FindCoordinator(request) => find_coordinator::answer(request).into(),
+        ControlRequest::DescribeCluster(_) => describe_cluster::answer(shard).into(),
+    }
+}

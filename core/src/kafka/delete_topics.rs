@@ -1,0 +1,56 @@
+//! DeleteTopics, by name or by id.
+
+use std::rc::Rc;
+
+use heddle_log_store::Disk;
+use heddle_net::kafka::{
+    StrBytes,
+    messages::{
+        DeleteTopicsRequest, DeleteTopicsResponse, TopicName, delete_topics_request::DeleteTopicState,
+        delete_topics_response::DeletableTopicResult,
+    },
+};
+use heddle_proto::{error::ErrorCode, ids::TopicId};
+
+use super::words;
+use crate::{
+    metadata::Command,
+    shard::{Shard, request::OpError},
+};
+
+/// Answers one request: each topic succeeds or fails for itself.
+pub async fn answer<D: Disk>(shard: &Rc<Shard<D>>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
+    let mut results = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let result = DeletableTopicResult::default().with_topic_id(topic.topic_id);
+        results.push(match delete(shard, &topic).await {
+            Ok((name, id)) => result
+                .with_name(Some(TopicName(StrBytes::from_string(name))))
+                .with_topic_id(uuid::Uuid::from_bytes(*id.as_bytes())),
+            Err(error) => result
+                .with_name(topic.name)
+                .with_error_code(error.code.code())
+                .with_error_message(Some(words(error.message))),
+        });
+    }
+    DeleteTopicsResponse::default().with_responses(results)
+}
+
+async fn delete<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    topic: &DeleteTopicState,
+) -> Result<(String, TopicId), OpError> {
+    let name = match &topic.name {
+        Some(name) => name.to_string(),
+        None => {
+            let id = TopicId::from_bytes(*topic.topic_id.as_bytes());
+            let image = shard.image();
+            let found = image
+                .topic_by_id(id)
+                .ok_or_else(|| OpError::new(ErrorCode::UnknownTopicId, format!("there is no topic {id}")))?;
+            found.name.to_string()
+        }
+    };
+    let id = shard.change_topic(Command::DeleteTopic { name: name.clone() }).await?;
+    Ok((name, id))
+}

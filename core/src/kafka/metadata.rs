@@ -1,0 +1,108 @@
+//! Metadata: brokers, topics and who leads their partitions; creates a topic that is asked for when the node allows it.
+
+use std::rc::Rc;
+
+use heddle_log_store::Disk;
+use heddle_net::kafka::{
+    StrBytes,
+    messages::{
+        BrokerId, MetadataRequest, MetadataResponse, TopicName,
+        metadata_response::{MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic},
+    },
+};
+use heddle_proto::{error::ErrorCode, ids::TopicId};
+
+use super::words;
+use crate::{
+    metadata::{ClusterImage, TopicImage},
+    shard::{Shard, request::OpError},
+};
+
+/// The first version in which the client says whether topics may be created.
+const AUTO_CREATION_FLAG_VERSION: i16 = 4;
+
+/// Answers one request.
+pub async fn answer<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    request: MetadataRequest,
+    version: i16,
+) -> MetadataResponse {
+    let may_create = request.allow_auto_topic_creation || version < AUTO_CREATION_FLAG_VERSION;
+    let topics = match request.topics {
+        None => shard.image().topics.values().map(|topic| describe(&shard.image(), topic)).collect(),
+        Some(asked) => {
+            let mut topics = Vec::with_capacity(asked.len());
+            for topic in asked {
+                let id = TopicId::from_bytes(*topic.topic_id.as_bytes());
+                topics.push(one(shard, topic.name.as_ref(), id, may_create).await);
+            }
+            topics
+        }
+    };
+    let image = shard.image();
+    let brokers = image.nodes.values().flat_map(|node| node.brokers()).map(|broker| {
+        MetadataResponseBroker::default()
+            .with_node_id(BrokerId(broker.id))
+            .with_host(words(broker.host))
+            .with_port(i32::from(broker.port))
+    });
+    MetadataResponse::default()
+        .with_brokers(brokers.collect())
+        .with_cluster_id(Some(words(image.cluster_id.to_string())))
+        .with_controller_id(BrokerId(shard.broker_id()))
+        .with_topics(topics)
+}
+
+async fn one<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    name: Option<&TopicName>,
+    id: TopicId,
+    may_create: bool,
+) -> MetadataResponseTopic {
+    let image = shard.image();
+    let Some(name) = name else {
+        return match image.topic_by_id(id) {
+            Some(topic) => describe(&image, topic),
+            None => MetadataResponseTopic::default()
+                .with_error_code(ErrorCode::UnknownTopicId.code())
+                .with_topic_id(uuid::Uuid::from_bytes(*id.as_bytes())),
+        };
+    };
+    if let Some(topic) = image.topic(name) {
+        return describe(&image, topic);
+    }
+    let created = if may_create {
+        shard.auto_create(name).await
+    } else {
+        Err(OpError::new(ErrorCode::UnknownTopicOrPartition, "no such topic"))
+    };
+    let image = shard.image();
+    match (created, image.topic(name)) {
+        (Ok(()), Some(topic)) => describe(&image, topic),
+        (Ok(()), None) => refused(name, ErrorCode::UnknownTopicOrPartition),
+        (Err(error), _) => refused(name, error.code),
+    }
+}
+
+fn refused(name: &TopicName, code: ErrorCode) -> MetadataResponseTopic {
+    MetadataResponseTopic::default().with_name(Some(name.clone())).with_error_code(code.code())
+}
+
+fn describe(image: &ClusterImage, topic: &TopicImage) -> MetadataResponseTopic {
+    let partitions = topic.indexes().zip(&topic.partitions).map(|(index, partition)| {
+        let broker_of = |node: u32| {
+            let replica = partition.replicas.iter().find(|replica| replica.node == node);
+            BrokerId(replica.map_or(-1, |replica| image.replica_broker(topic.id, replica)))
+        };
+        MetadataResponsePartition::default()
+            .with_partition_index(index.get() as i32)
+            .with_leader_id(BrokerId(image.leader_broker(topic, partition)))
+            .with_leader_epoch(partition.epoch)
+            .with_replica_nodes(partition.replicas.iter().map(|replica| broker_of(replica.node)).collect())
+            .with_isr_nodes(partition.isr.iter().map(|node| broker_of(*node)).collect())
+    });
+    MetadataResponseTopic::default()
+        .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))
+        .with_topic_id(uuid::Uuid::from_bytes(*topic.id.as_bytes()))
+        .with_partitions(partitions.collect())
+}

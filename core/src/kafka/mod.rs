@@ -1,0 +1,40 @@
+//! The Kafka front door: one file per request kind, each with the same steps: decode, route, call, map the error.
+//!
+//! [`connection`] reads requests in order and sends replies in order. Produce and Fetch may be answered later; everything
+//! else is answered before the next request of the connection is looked at.
+
+pub mod alter_configs;
+pub mod connection;
+pub mod create_partitions;
+pub mod create_topics;
+pub mod delete_topics;
+pub mod describe_cluster;
+pub mod describe_configs;
+pub mod fetch;
+pub mod find_coordinator;
+pub mod init_producer_id;
+pub mod list_offsets;
+pub mod metadata;
+pub mod produce;
+
+use heddle_net::kafka::StrBytes;
+use heddle_proto::ids::{Epoch, TopicId, TopicPartition};
+
+use crate::metadata::ClusterImage;
+
+/// The partition a client means by a topic's name and a number; unknown names map to the zero id, unknown numbers to a
+/// number that exists nowhere, so that routing refuses them in one place.
+fn locate(image: &ClusterImage, topic: &str, index: i32) -> TopicPartition {
+    let id = image.topic(topic).map_or(TopicId::ZERO, |topic| topic.id);
+    let partition = u32::try_from(index).unwrap_or(u32::MAX);
+    TopicPartition { topic: id, partition: heddle_proto::ids::PartitionIndex::new(partition) }
+}
+
+/// Kafka's -1 for "no idea" becomes `None`.
+fn epoch(raw: i32) -> Option<Epoch> {
+    (raw >= 0).then(|| Epoch::new(raw))
+}
+
+fn words(text: impl Into<String>) -> StrBytes {
+    StrBytes::from_string(text.into())
+}

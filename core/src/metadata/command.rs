@@ -1,0 +1,445 @@
+//! The commands of the metadata log and what each does to the image: a pure state machine.
+//!
+//! [`apply`] must give the same image on every node that applies the same commands, so it reads no clock and draws no
+//! random number: whoever proposes a command puts those into it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use heddle_proto::ids::{NodeId, TopicId};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    image::{ClusterImage, NodeImage, PartitionImage, PortMode, ReplicaSlot, TopicImage},
+    name::check_topic_name,
+    topic_config::TopicConfig,
+};
+
+/// The most partitions one topic may have: a bound on the work of one command.
+pub const PARTITION_COUNT_MAX: u32 = 100_000;
+
+/// One change of the cluster's metadata, as written to its log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum Command {
+    /// The first command of a cluster: gives it its identity.
+    FoundCluster {
+        /// A random id.
+        cluster_id: String,
+    },
+    /// A node started: where it can be reached, and with how many cores. It leads in a new epoch from here on, because
+    /// a primary that restarts does not resume the epoch it had.
+    StartNode {
+        /// The node's id.
+        node: u32,
+        /// The host that clients are told.
+        host: String,
+        /// The first port.
+        port: u16,
+        /// How many cores serve.
+        core_count: u16,
+        /// How clients reach them.
+        port_mode: PortMode,
+    },
+    /// Creates a topic.
+    CreateTopic {
+        /// Its name.
+        name: String,
+        /// Its id, drawn by the proposer.
+        id: String,
+        /// How many partitions.
+        partition_count: u32,
+        /// How many replicas each.
+        replication_factor: u16,
+        /// The settings it overrides.
+        overrides: BTreeMap<String, String>,
+    },
+    /// Changes settings: a value sets, `None` goes back to the default.
+    AlterTopic {
+        /// Its name.
+        name: String,
+        /// What to set or reset.
+        changes: BTreeMap<String, Option<String>>,
+    },
+    /// Adds partitions up to a new count.
+    GrowTopic {
+        /// Its name.
+        name: String,
+        /// The new number of partitions.
+        partition_count: u32,
+    },
+    /// Deletes a topic; its files go afterwards.
+    DeleteTopic {
+        /// Its name.
+        name: String,
+    },
+    /// The files of a deleted topic are gone everywhere.
+    ForgetTopic {
+        /// The topic's id.
+        id: String,
+    },
+    /// Hands out a block of producer ids.
+    TakeProducerIds {
+        /// How many.
+        count: u32,
+    },
+}
+
+/// What a command that was applied answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took effect.
+    Done,
+    /// A topic was created, changed or deleted.
+    Topic(TopicId),
+    /// The first producer id of the block.
+    ProducerIds(i64),
+}
+
+/// Why a command was refused. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataError {
+    /// The topic is not there.
+    #[error("there is no topic '{0}'")]
+    UnknownTopic(String),
+    /// A topic of that name is there already.
+    #[error("the topic '{0}' already exists")]
+    TopicExists(String),
+    /// The name breaks the rules.
+    #[error("{0}")]
+    InvalidTopicName(String),
+    /// A setting is unknown or out of range.
+    #[error("{0}")]
+    InvalidConfig(String),
+    /// The number of partitions is out of range.
+    #[error("{0}")]
+    InvalidPartitionCount(String),
+    /// There are not as many nodes.
+    #[error("replication factor {wanted} needs as many nodes; the cluster has {available}")]
+    InvalidReplicationFactor {
+        /// What was asked for.
+        wanted: u16,
+        /// How many nodes there are.
+        available: usize,
+    },
+    /// The request itself is contradictory.
+    #[error("{0}")]
+    InvalidRequest(String),
+    /// The metadata log is closed: the node is stopping.
+    #[error("the node is shutting down")]
+    Closing,
+}
+
+/// Applies one command to an image.
+///
+/// # Errors
+/// A refusal leaves the image as it was.
+pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, MetadataError> {
+    match command {
+        Command::FoundCluster { cluster_id } => {
+            if image.cluster_id.is_empty() {
+                image.cluster_id = cluster_id.as_str().into();
+            }
+            Ok(Outcome::Done)
+        }
+        Command::StartNode { node, host, port, core_count, port_mode } => {
+            let started = NodeImage {
+                id: NodeId::new(*node),
+                host: host.clone(),
+                port: *port,
+                core_count: *core_count,
+                port_mode: *port_mode,
+            };
+            image.nodes.insert(*node, Arc::new(started));
+            raise_epochs(image, *node);
+            Ok(Outcome::Done)
+        }
+        Command::CreateTopic { name, id, partition_count, replication_factor, overrides } => {
+            create_topic(image, name, id, *partition_count, *replication_factor, overrides)
+        }
+        Command::AlterTopic { name, changes } => alter_topic(image, name, changes),
+        Command::GrowTopic { name, partition_count } => grow_topic(image, name, *partition_count),
+        Command::DeleteTopic { name } => {
+            let topic =
+                image.topics.remove(name.as_str()).ok_or_else(|| MetadataError::UnknownTopic(name.clone()))?;
+            image.topics_by_id.remove(&topic.id);
+            image.deleting.insert(topic.id);
+            Ok(Outcome::Topic(topic.id))
+        }
+        Command::ForgetTopic { id } => {
+            image.deleting.remove(&parse_id(id)?);
+            Ok(Outcome::Done)
+        }
+        Command::TakeProducerIds { count } => {
+            let first = image.producer_id_next;
+            image.producer_id_next += i64::from(*count);
+            Ok(Outcome::ProducerIds(first))
+        }
+    }
+}
+
+fn raise_epochs(image: &mut ClusterImage, node: u32) {
+    let led: Vec<Arc<TopicImage>> = image
+        .topics
+        .values()
+        .filter(|topic| topic.partitions.iter().any(|partition| partition.leader == node))
+        .cloned()
+        .collect();
+    for topic in led {
+        let mut changed = (*topic).clone();
+        changed.partitions.iter_mut().filter(|partition| partition.leader == node).for_each(|p| p.epoch += 1);
+        put(image, changed);
+    }
+}
+
+fn create_topic(
+    image: &mut ClusterImage,
+    name: &str,
+    id: &str,
+    partition_count: u32,
+    replication_factor: u16,
+    overrides: &BTreeMap<String, String>,
+) -> Result<Outcome, MetadataError> {
+    check_topic_name(name).map_err(MetadataError::InvalidTopicName)?;
+    if image.topics.contains_key(name) {
+        return Err(MetadataError::TopicExists(name.to_owned()));
+    }
+    check_partition_count(partition_count)?;
+    let config = TopicConfig::parse(overrides).map_err(MetadataError::InvalidConfig)?;
+    check_replicas(image, replication_factor, &config)?;
+    let id = parse_id(id)?;
+    let mut topic = TopicImage {
+        name: name.into(),
+        id,
+        overrides: overrides.clone(),
+        config,
+        partitions: Vec::with_capacity(partition_count as usize),
+    };
+    let nodes: Vec<u32> = image.nodes.keys().copied().collect();
+    deal_partitions(&mut topic, &nodes, usize::from(replication_factor), partition_count);
+    put(image, topic);
+    Ok(Outcome::Topic(id))
+}
+
+fn check_partition_count(count: u32) -> Result<(), MetadataError> {
+    if (1..=PARTITION_COUNT_MAX).contains(&count) {
+        return Ok(());
+    }
+    Err(MetadataError::InvalidPartitionCount(format!(
+        "{count} partitions were asked for; 1 to {PARTITION_COUNT_MAX} are allowed"
+    )))
+}
+
+fn check_replicas(image: &ClusterImage, factor: u16, config: &TopicConfig) -> Result<(), MetadataError> {
+    if factor == 0 || usize::from(factor) > image.nodes.len() {
+        return Err(MetadataError::InvalidReplicationFactor { wanted: factor, available: image.nodes.len() });
+    }
+    if config.commit_quorum > factor {
+        return Err(MetadataError::InvalidConfig(format!(
+            "min.insync.replicas={} is more than the replication factor {factor}",
+            config.commit_quorum
+        )));
+    }
+    Ok(())
+}
+
+/// Deals partitions out to nodes in turn, and on each node to slots in turn, preferred primaries first.
+fn deal_partitions(topic: &mut TopicImage, nodes: &[u32], factor: usize, upto: u32) {
+    let mut slots: BTreeMap<u32, u32> = BTreeMap::new();
+    for replica in topic.partitions.iter().flat_map(|partition| &partition.replicas) {
+        let next = slots.entry(replica.node).or_default();
+        *next = (*next).max(replica.slot + 1);
+    }
+    for index in topic.partitions.len()..upto as usize {
+        let replicas: Vec<ReplicaSlot> = (0..factor)
+            .map(|turn| {
+                let node = nodes[(index + turn) % nodes.len()];
+                let next = slots.entry(node).or_default();
+                let slot = *next;
+                *next += 1;
+                ReplicaSlot { node, slot }
+            })
+            .collect();
+        let leader = replicas[0].node;
+        let isr = replicas.iter().map(|replica| replica.node).collect();
+        topic.partitions.push(PartitionImage { replicas, isr, leader, epoch: 0 });
+    }
+}
+
+fn alter_topic(
+    image: &mut ClusterImage,
+    name: &str,
+    changes: &BTreeMap<String, Option<String>>,
+) -> Result<Outcome, MetadataError> {
+    let topic = find(image, name)?;
+    let mut changed = (*topic).clone();
+    for (setting, value) in changes {
+        match value {
+            Some(value) => changed.overrides.insert(setting.clone(), value.clone()),
+            None if super::topic_config::find(setting).is_none() => {
+                return Err(MetadataError::InvalidConfig(format!("there is no topic setting '{setting}'")));
+            }
+            None => changed.overrides.remove(setting),
+        };
+    }
+    changed.config = TopicConfig::parse(&changed.overrides).map_err(MetadataError::InvalidConfig)?;
+    let factor = changed.partitions.first().map_or(1, |partition| partition.replicas.len() as u16);
+    check_replicas(image, factor, &changed.config)?;
+    let id = changed.id;
+    put(image, changed);
+    Ok(Outcome::Topic(id))
+}
+
+fn grow_topic(image: &mut ClusterImage, name: &str, count: u32) -> Result<Outcome, MetadataError> {
+    let topic = find(image, name)?;
+    check_partition_count(count)?;
+    if count as usize <= topic.partitions.len() {
+        return Err(MetadataError::InvalidPartitionCount(format!(
+            "the topic '{name}' has {} partitions; a new count must be larger, {count} is not",
+            topic.partitions.len()
+        )));
+    }
+    let mut grown = (*topic).clone();
+    let factor = grown.partitions.first().map_or(1, |partition| partition.replicas.len());
+    let nodes: Vec<u32> = image.nodes.keys().copied().collect();
+    deal_partitions(&mut grown, &nodes, factor, count);
+    let id = grown.id;
+    put(image, grown);
+    Ok(Outcome::Topic(id))
+}
+
+fn find(image: &ClusterImage, name: &str) -> Result<Arc<TopicImage>, MetadataError> {
+    image.topic(name).cloned().ok_or_else(|| MetadataError::UnknownTopic(name.to_owned()))
+}
+
+fn put(image: &mut ClusterImage, topic: TopicImage) {
+    let topic = Arc::new(topic);
+    image.topics_by_id.insert(topic.id, topic.clone());
+    image.topics.insert(topic.name.clone(), topic);
+}
+
+fn parse_id(id: &str) -> Result<TopicId, MetadataError> {
+    id.parse().map_err(|_| MetadataError::InvalidRequest(format!("'{id}' is not a topic id")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(node_count: u32) -> ClusterImage {
+        let mut image = ClusterImage::default();
+        for node in 1..=node_count {
+            let start = Command::StartNode {
+                node,
+                host: "h".into(),
+                port: 1,
+                core_count: 2,
+                port_mode: PortMode::PerCore,
+            };
+            apply(&mut image, &start).expect("starts");
+        }
+        image
+    }
+
+    fn create(name: &str, partition_count: u32, replication_factor: u16) -> Command {
+        Command::CreateTopic {
+            name: name.into(),
+            id: TopicId::new([9; 16]).to_string(),
+            partition_count,
+            replication_factor,
+            overrides: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn partitions_are_dealt_in_turn_over_nodes_and_slots() {
+        let mut image = cluster(3);
+        apply(&mut image, &create("t", 6, 2)).expect("creates");
+        let topic = image.topic("t").expect("is there").clone();
+        let leaders: Vec<u32> = topic.partitions.iter().map(|partition| partition.leader).collect();
+        assert_eq!(leaders, [1, 2, 3, 1, 2, 3]);
+        for node in 1..=3 {
+            let mut slots: Vec<u32> = topic
+                .partitions
+                .iter()
+                .flat_map(|partition| &partition.replicas)
+                .filter(|replica| replica.node == node)
+                .map(|replica| replica.slot)
+                .collect();
+            slots.sort_unstable();
+            assert_eq!(slots, [0, 1, 2, 3]);
+        }
+    }
+
+    #[test]
+    fn growing_goes_on_where_creation_stopped() {
+        let mut image = cluster(1);
+        apply(&mut image, &create("t", 2, 1)).expect("creates");
+        apply(&mut image, &Command::GrowTopic { name: "t".into(), partition_count: 4 }).expect("grows");
+        let slots: Vec<u32> =
+            image.topic("t").expect("is there").partitions.iter().map(|p| p.replicas[0].slot).collect();
+        assert_eq!(slots, [0, 1, 2, 3]);
+        let again = apply(&mut image, &Command::GrowTopic { name: "t".into(), partition_count: 4 });
+        assert!(matches!(again, Err(MetadataError::InvalidPartitionCount(_))));
+    }
+
+    #[test]
+    fn a_restarted_node_leads_in_a_new_epoch() {
+        let mut image = cluster(1);
+        apply(&mut image, &create("t", 1, 1)).expect("creates");
+        let start = Command::StartNode {
+            node: 1,
+            host: "h".into(),
+            port: 1,
+            core_count: 4,
+            port_mode: PortMode::Single,
+        };
+        apply(&mut image, &start).expect("restarts");
+        assert_eq!(image.topic("t").expect("is there").partitions[0].epoch, 1);
+        assert_eq!(image.topics_by_id.values().next().expect("is there").partitions[0].epoch, 1);
+    }
+
+    #[test]
+    fn refusals_change_nothing() {
+        let mut image = cluster(1);
+        apply(&mut image, &create("t", 1, 1)).expect("creates");
+        let before = format!("{image:?}");
+        for bad in [
+            create("t", 1, 1),
+            create("a b", 1, 1),
+            create("u", 0, 1),
+            create("u", PARTITION_COUNT_MAX + 1, 1),
+            create("u", 1, 2),
+            Command::DeleteTopic { name: "no".into() },
+            Command::AlterTopic {
+                name: "t".into(),
+                changes: BTreeMap::from([("durability".into(), Some("x".into()))]),
+            },
+            Command::AlterTopic {
+                name: "t".into(),
+                changes: BTreeMap::from([("min.insync.replicas".into(), Some("2".into()))]),
+            },
+        ] {
+            assert!(apply(&mut image, &bad).is_err(), "{bad:?}");
+            assert_eq!(format!("{image:?}"), before);
+        }
+    }
+
+    #[test]
+    fn deleted_topics_wait_for_their_files() {
+        let mut image = cluster(1);
+        apply(&mut image, &create("t", 1, 1)).expect("creates");
+        apply(&mut image, &Command::DeleteTopic { name: "t".into() }).expect("deletes");
+        assert!(image.topic("t").is_none() && image.topics_by_id.is_empty());
+        let id = *image.deleting.first().expect("waits");
+        apply(&mut image, &Command::ForgetTopic { id: id.to_string() }).expect("forgets");
+        assert!(image.deleting.is_empty());
+    }
+
+    #[test]
+    fn producer_ids_are_never_handed_out_twice() {
+        let mut image = cluster(1);
+        let take = Command::TakeProducerIds { count: 10 };
+        assert_eq!(apply(&mut image, &take), Ok(Outcome::ProducerIds(0)));
+        assert_eq!(apply(&mut image, &take), Ok(Outcome::ProducerIds(10)));
+    }
+}

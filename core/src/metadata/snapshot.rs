@@ -1,0 +1,110 @@
+//! The image as it is written to a snapshot file.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use heddle_proto::ids::{NodeId, TopicId};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    command::MetadataError,
+    image::{ClusterImage, NodeImage, PartitionImage, PortMode, TopicImage},
+    topic_config::TopicConfig,
+};
+
+/// Everything of a [`ClusterImage`] that cannot be derived.
+#[derive(Serialize, Deserialize)]
+pub struct Snapshot {
+    cluster_id: String,
+    index: u64,
+    nodes: Vec<Node>,
+    topics: Vec<Topic>,
+    deleting: Vec<String>,
+    producer_id_next: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Node {
+    id: u32,
+    host: String,
+    port: u16,
+    core_count: u16,
+    port_mode: PortMode,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Topic {
+    name: String,
+    id: String,
+    overrides: BTreeMap<String, String>,
+    partitions: Vec<PartitionImage>,
+}
+
+impl Snapshot {
+    /// Takes one.
+    pub fn of(image: &ClusterImage) -> Snapshot {
+        Snapshot {
+            cluster_id: image.cluster_id.to_string(),
+            index: image.index,
+            nodes: image
+                .nodes
+                .values()
+                .map(|node| Node {
+                    id: node.id.get(),
+                    host: node.host.clone(),
+                    port: node.port,
+                    core_count: node.core_count,
+                    port_mode: node.port_mode,
+                })
+                .collect(),
+            topics: image
+                .topics
+                .values()
+                .map(|topic| Topic {
+                    name: topic.name.to_string(),
+                    id: topic.id.to_string(),
+                    overrides: topic.overrides.clone(),
+                    partitions: topic.partitions.clone(),
+                })
+                .collect(),
+            deleting: image.deleting.iter().map(ToString::to_string).collect(),
+            producer_id_next: image.producer_id_next,
+        }
+    }
+
+    /// The image it was taken of.
+    ///
+    /// # Errors
+    /// When an id or a setting in it is not valid.
+    pub fn into_image(self) -> Result<ClusterImage, MetadataError> {
+        let mut image = ClusterImage {
+            cluster_id: self.cluster_id.as_str().into(),
+            index: self.index,
+            producer_id_next: self.producer_id_next,
+            ..ClusterImage::default()
+        };
+        for node in self.nodes {
+            let id = NodeId::new(node.id);
+            let Node { host, port, core_count, port_mode, .. } = node;
+            image.nodes.insert(node.id, Arc::new(NodeImage { id, host, port, core_count, port_mode }));
+        }
+        for topic in self.topics {
+            let topic = Arc::new(TopicImage {
+                name: topic.name.as_str().into(),
+                id: parse(&topic.id)?,
+                config: TopicConfig::parse(&topic.overrides).map_err(MetadataError::InvalidConfig)?,
+                overrides: topic.overrides,
+                partitions: topic.partitions,
+            });
+            image.topics_by_id.insert(topic.id, topic.clone());
+            image.topics.insert(topic.name.clone(), topic);
+        }
+        for id in &self.deleting {
+            image.deleting.insert(parse(id)?);
+        }
+        Ok(image)
+    }
+}
+
+fn parse(id: &str) -> Result<TopicId, MetadataError> {
+    id.parse().map_err(|_| MetadataError::InvalidRequest(format!("'{id}' is not a topic id")))
+}

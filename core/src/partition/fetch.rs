@@ -1,0 +1,111 @@
+//! Reading committed records: from memory at once, or from disk.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use heddle_log_store::{Disk, ReadError};
+use heddle_proto::{
+    error::ErrorCode,
+    ids::{Epoch, Offset},
+};
+
+use super::Partition;
+
+/// Why nothing could be read.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The offset is before the first or after the last record.
+    #[error("offset {offset} is outside of {start}..={committed}")]
+    OutOfRange {
+        /// What was asked for.
+        offset: Offset,
+        /// The first offset there is.
+        start: Offset,
+        /// The end of what may be read.
+        committed: Offset,
+    },
+    /// The client believes in another epoch.
+    #[error("the partition is led in epoch {current}; the request says {given}")]
+    Epoch {
+        /// What the client said.
+        given: Epoch,
+        /// What is true.
+        current: Epoch,
+    },
+    /// The log could not give it.
+    #[error(transparent)]
+    Log(#[from] ReadError),
+    /// The partition went away.
+    #[error("the partition was deleted")]
+    Deleted,
+}
+
+impl FetchError {
+    /// The error on the wire.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            FetchError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            FetchError::Epoch { given, current } if given < current => ErrorCode::FencedLeaderEpoch,
+            FetchError::Epoch { .. } => ErrorCode::UnknownLeaderEpoch,
+            FetchError::Log(_) => ErrorCode::KafkaStorageError,
+            FetchError::Deleted => ErrorCode::UnknownTopicOrPartition,
+        }
+    }
+}
+
+/// What a read gave.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The end of what may be read: Kafka's high watermark.
+    pub committed: Offset,
+    /// The first offset there is.
+    pub start: Offset,
+    /// Whole batches; the first one contains the offset asked for.
+    pub batches: Vec<Bytes>,
+}
+
+impl Fetched {
+    /// Size of all batches, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(Bytes::len).sum()
+    }
+}
+
+impl<D: Disk> Partition<D> {
+    /// Checks that the client's idea of the epoch, if it has one, is right.
+    ///
+    /// # Errors
+    /// [`FetchError::Epoch`] otherwise.
+    pub fn check_epoch(&self, given: Option<Epoch>) -> Result<(), FetchError> {
+        match given {
+            Some(given) if given != self.epoch() => {
+                Err(FetchError::Epoch { given, current: self.epoch() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads whole batches from `from` on, at most `bytes_max` except that one batch is always given when there is one.
+    /// Nothing past committed is ever given.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn fetch(self: &Rc<Self>, from: Offset, bytes_max: usize) -> Result<Fetched, FetchError> {
+        if self.is_deleted() {
+            return Err(FetchError::Deleted);
+        }
+        let committed = self.committed();
+        let start = self.start();
+        if from < start || from > committed {
+            return Err(FetchError::OutOfRange { offset: from, start, committed });
+        }
+        let batches = if from == committed || bytes_max == 0 {
+            Vec::new()
+        } else if let Some(cached) = self.log.read_cached(from, committed, bytes_max) {
+            cached
+        } else {
+            self.log.read(from, committed, bytes_max).await?
+        };
+        Ok(Fetched { committed, start, batches })
+    }
+}

@@ -1,0 +1,169 @@
+//! One partition on the core that owns it: its log, its place in the cluster, who waits for it.
+//!
+//! [`produce`] appends, [`fetch`] reads, [`positions`] moves committed forward and releases what waits for it,
+//! [`producers`] recognises retries, [`epochs`] remembers leadership. What it promises after a crash is what its log
+//! promises: every offset reported durable is there, byte for byte.
+
+pub mod codec;
+pub mod epochs;
+pub mod fetch;
+pub mod pending;
+pub mod positions;
+pub mod producers;
+pub mod produce;
+
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use heddle_log_store::{Disk, Log};
+use heddle_proto::{
+    batch::BatchHeader,
+    ids::{Epoch, Offset, TopicPartition},
+};
+
+use crate::{
+    metadata::TopicConfig,
+    runtime::event::{Event, Waiters},
+};
+use codec::Reader;
+use epochs::EpochHistory;
+use pending::Pending;
+use producers::Producers;
+
+/// First byte of the blob stored with a checkpoint, so that its layout can change.
+const SNAPSHOT_VERSION: u8 = 1;
+
+/// A partition that this core is primary of.
+pub struct Partition<D: Disk> {
+    /// Which one.
+    pub at: TopicPartition,
+    /// Its topic's name, for messages to people.
+    pub topic: Arc<str>,
+    log: Log<D>,
+    epoch: Cell<Epoch>,
+    config: RefCell<Arc<TopicConfig>>,
+    committed: Cell<Offset>,
+    producers: RefCell<Producers>,
+    epochs: RefCell<EpochHistory>,
+    /// Acks that wait for the primary alone (`acks=1`).
+    pending_primary: RefCell<Pending>,
+    /// Acks that wait for the commit quorum (`acks=all`).
+    pending_quorum: RefCell<Pending>,
+    /// Fetches and subscriptions that wait for committed to move.
+    waiters: Waiters,
+    deleted: Cell<bool>,
+}
+
+impl<D: Disk> Partition<D> {
+    /// Takes over a log, with what its last checkpoint and the batches after it say of producers and epochs.
+    pub fn new(
+        at: TopicPartition,
+        topic: Arc<str>,
+        log: Log<D>,
+        epoch: Epoch,
+        config: Arc<TopicConfig>,
+    ) -> Rc<Self> {
+        let (snapshot, headers) = log.recovered_state();
+        let (epochs, producers) = restore(snapshot, &headers, log.positions().written);
+        let partition = Rc::new(Partition {
+            at,
+            topic,
+            log,
+            epoch: Cell::new(epoch),
+            config: RefCell::new(config),
+            committed: Cell::new(Offset::ZERO),
+            producers: RefCell::new(producers),
+            epochs: RefCell::new(epochs),
+            pending_primary: RefCell::default(),
+            pending_quorum: RefCell::default(),
+            waiters: Waiters::default(),
+            deleted: Cell::new(false),
+        });
+        partition.advance();
+        partition
+    }
+
+    /// The generation in which this core leads the partition.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch.get()
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.config.borrow().clone()
+    }
+
+    /// Takes over new metadata: a changed epoch or changed settings.
+    pub fn update(&self, epoch: Epoch, config: &Arc<TopicConfig>) {
+        self.epoch.set(epoch);
+        if **self.config.borrow() != **config {
+            *self.config.borrow_mut() = config.clone();
+            self.log.set_config(config.log.clone());
+            self.advance();
+        }
+    }
+
+    /// The log, for what needs no rule of the partition: sizes, damage, time index.
+    pub fn log(&self) -> &Log<D> {
+        &self.log
+    }
+
+    /// Where an epoch of the past ends (Kafka's OffsetForLeaderEpoch).
+    pub fn epoch_end(&self, epoch: Epoch) -> Option<(Epoch, Offset)> {
+        self.epochs.borrow().end_of(epoch, self.log.positions().written)
+    }
+
+    /// Registers a waiter for the next move of committed.
+    pub fn wait(&self, event: &Rc<Event>) {
+        self.waiters.add(event);
+    }
+
+    /// Wakes everybody who waits for data, so that they look around.
+    pub fn wake(&self) {
+        self.waiters.fire();
+    }
+
+    /// The topic was deleted: everybody who waits is woken and finds it gone.
+    pub fn close(&self) {
+        self.deleted.set(true);
+        self.pending_primary.take();
+        self.pending_quorum.take();
+        self.waiters.fire();
+    }
+
+    /// Whether the topic was deleted under this handle.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.get()
+    }
+
+    /// What the log stores with its checkpoint.
+    pub fn snapshot(&self) -> Bytes {
+        let mut out = vec![SNAPSHOT_VERSION];
+        self.epochs.borrow().encode(&mut out);
+        self.producers.borrow().encode(&mut out);
+        out.into()
+    }
+}
+
+fn restore(snapshot: Option<Bytes>, headers: &[BatchHeader], end: Offset) -> (EpochHistory, Producers) {
+    let decoded = snapshot.as_deref().and_then(|bytes| {
+        let mut reader = Reader::new(bytes);
+        (reader.u8()? == SNAPSHOT_VERSION).then_some(())?;
+        Some((EpochHistory::decode(&mut reader)?, Producers::decode(&mut reader)?))
+    });
+    let (mut epochs, mut producers) = decoded.unwrap_or_default();
+    epochs.truncate(end);
+    producers.truncate(end);
+    for header in headers {
+        epochs.note(header.epoch, header.base_offset);
+        producers.record(header, header.base_offset);
+    }
+    (epochs, producers)
+}
+
+#[cfg(test)]
+mod tests;

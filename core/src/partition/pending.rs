@@ -1,0 +1,69 @@
+//! Acknowledgements parked on an offset until it is safe, released in order.
+
+use std::collections::VecDeque;
+
+use heddle_proto::ids::Offset;
+
+use crate::runtime::oneshot::{Receiver, Sender, oneshot};
+
+/// Acks of one partition that wait for a position to reach them.
+#[derive(Default)]
+pub struct Pending {
+    parked: VecDeque<(Offset, Sender<()>)>,
+}
+
+impl Pending {
+    /// Parks an ack until the position is at least `upto` (the offset after the last record).
+    pub fn park(&mut self, upto: Offset) -> Receiver<()> {
+        let (sender, receiver) = oneshot();
+        let place = self.parked.partition_point(|(offset, _)| *offset <= upto);
+        if place == self.parked.len() {
+            self.parked.push_back((upto, sender));
+        } else {
+            self.parked.insert(place, (upto, sender));
+        }
+        receiver
+    }
+
+    /// Releases every ack that `position` has reached.
+    pub fn release(&mut self, position: Offset) {
+        while let Some((upto, _)) = self.parked.front()
+            && *upto <= position
+            && let Some((_, sender)) = self.parked.pop_front()
+        {
+            sender.send(());
+        }
+    }
+
+    /// How many acks wait.
+    pub fn len(&self) -> usize {
+        self.parked.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.parked.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::{block_on, poll_once};
+
+    use super::*;
+
+    #[test]
+    fn acks_wait_for_their_offset() {
+        let mut pending = Pending::default();
+        let mut late = pending.park(Offset::new(10));
+        let early = pending.park(Offset::new(5));
+        pending.release(Offset::new(4));
+        assert_eq!(pending.len(), 2);
+        pending.release(Offset::new(9));
+        assert_eq!(block_on(early), Ok(()));
+        assert!(block_on(poll_once(&mut late)).is_none());
+        pending.release(Offset::new(10));
+        assert_eq!(block_on(late), Ok(()));
+        assert!(pending.is_empty());
+    }
+}

@@ -1,0 +1,50 @@
+//! How committed follows the log, and what is released when it moves: the only place where it is set.
+
+use heddle_log_store::Disk;
+use heddle_proto::ids::Offset;
+use heddle_replication::quorum;
+
+use super::Partition;
+use crate::metadata::Durability;
+
+impl<D: Disk> Partition<D> {
+    /// The offset after the last record that is safe on the commit quorum: Kafka's high watermark.
+    pub fn committed(&self) -> Offset {
+        self.committed.get()
+    }
+
+    /// The first offset that is still there.
+    pub fn start(&self) -> Offset {
+        self.log.positions().start
+    }
+
+    /// The offset after the last record that this replica holds in the sense of the topic's durability.
+    pub fn held(&self) -> Offset {
+        let positions = self.log.positions();
+        match self.config.borrow().durability {
+            Durability::Fsync => positions.durable,
+            Durability::Replicated | Durability::Async => positions.written,
+        }
+    }
+
+    /// Called when the log moved: commits by the quorum rule, then releases the acks and wakes the readers.
+    pub fn advance(&self) {
+        let held = self.held();
+        self.pending_primary.borrow_mut().release(held);
+        let quorum = usize::from(self.config.borrow().commit_quorum);
+        // The in-sync set of a node that is alone has one member: itself.
+        let Some(committed) = quorum::committed(&mut [held], quorum) else { return };
+        if committed <= self.committed.get() {
+            return;
+        }
+        self.committed.set(committed);
+        assert!(
+            committed <= self.log.positions().written,
+            "{}/{}: committed {committed} is past the end of the log",
+            self.topic,
+            self.at.partition
+        );
+        self.pending_quorum.borrow_mut().release(committed);
+        self.waiters.fire();
+    }
+}

@@ -1,0 +1,224 @@
+//! Appending: check, assign offsets and epoch in place, hand to the log, park the ack.
+
+use bytes::BytesMut;
+use heddle_log_store::{AppendError, Disk};
+use heddle_proto::{
+    batch::{self, BatchError, BatchHeader},
+    error::ErrorCode,
+    ids::{Epoch, Offset, Timestamp},
+};
+
+use super::{
+    Partition,
+    producers::{SequenceError, Verdict},
+};
+use crate::{
+    metadata::TimestampType,
+    runtime::oneshot::{Cancelled, Receiver},
+};
+
+/// When a produce request wants its answer (Kafka's `acks`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acks {
+    /// Never.
+    None,
+    /// When the primary holds the records in the sense of the topic's durability.
+    Primary,
+    /// When the commit quorum does.
+    Quorum,
+}
+
+/// Why nothing (or not everything) was appended.
+#[derive(Debug, thiserror::Error)]
+pub enum ProduceError {
+    /// The client believes in another epoch.
+    #[error("the partition is led in epoch {current}; the request says {given}")]
+    Epoch {
+        /// What the client said.
+        given: Epoch,
+        /// What is true.
+        current: Epoch,
+    },
+    /// The bytes are no valid record batch.
+    #[error("not a valid record batch: {0}")]
+    Corrupt(#[from] BatchError),
+    /// A batch is larger than the topic allows.
+    #[error("the batch has {bytes} bytes; the topic allows {bytes_max} (max.message.bytes)")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The topic's limit.
+        bytes_max: usize,
+    },
+    /// The batch is one that a client may not write.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// The producer's sequence does not fit.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// The log refused.
+    #[error(transparent)]
+    Log(#[from] AppendError),
+    /// The partition went away.
+    #[error("the partition was deleted")]
+    Deleted,
+}
+
+impl ProduceError {
+    /// The error on the wire.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            ProduceError::Epoch { given, current } if given < current => ErrorCode::FencedLeaderEpoch,
+            ProduceError::Epoch { .. } => ErrorCode::UnknownLeaderEpoch,
+            ProduceError::Corrupt(_) => ErrorCode::CorruptMessage,
+            ProduceError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+            ProduceError::Forbidden(_) => ErrorCode::InvalidRecord,
+            ProduceError::Sequence(SequenceError::Fenced { .. }) => ErrorCode::InvalidProducerEpoch,
+            ProduceError::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
+            ProduceError::Log(error) => log_code(error),
+            ProduceError::Deleted => ErrorCode::UnknownTopicOrPartition,
+        }
+    }
+}
+
+/// A full disk and a damaged log are answered with the storage error, which clients retry; a full memory budget is
+/// answered as a request that timed out, which clients retry too.
+fn log_code(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::OverBudget { .. } => ErrorCode::RequestTimedOut,
+        _ => ErrorCode::KafkaStorageError,
+    }
+}
+
+/// Records that were accepted; the answer waits for [`Accepted::settled`].
+pub struct Accepted {
+    /// Where the first record went.
+    pub base_offset: Offset,
+    /// The broker's timestamp when the topic uses LogAppendTime, else [`Timestamp::NONE`].
+    pub append_time: Timestamp,
+    /// The first offset of the partition, for the reply.
+    pub start: Offset,
+    parked: Option<Receiver<()>>,
+}
+
+impl Accepted {
+    /// Waits until the records are as safe as the request asked.
+    ///
+    /// # Errors
+    /// When the partition was deleted meanwhile: whether the records were safe will never be known.
+    pub async fn settled(self) -> Result<(), Cancelled> {
+        match self.parked {
+            Some(parked) => parked.await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl<D: Disk> Partition<D> {
+    /// Appends one or more whole batches that came in one request. Called on the partition's core, without waiting; order
+    /// of calls is order in the log.
+    ///
+    /// # Errors
+    /// Nothing was written, except after [`ProduceError::Log`] for a request of several batches.
+    pub fn produce(
+        &self,
+        mut records: BytesMut,
+        epoch: Option<Epoch>,
+        acks: Acks,
+        now: Timestamp,
+    ) -> Result<Accepted, ProduceError> {
+        if self.is_deleted() {
+            return Err(ProduceError::Deleted);
+        }
+        if let Some(given) = epoch
+            && given != self.epoch()
+        {
+            return Err(ProduceError::Epoch { given, current: self.epoch() });
+        }
+        let headers = self.check(&records)?;
+        if let [only] = headers.as_slice()
+            && let Verdict::Duplicate { base_offset, last_offset } = self.producers.borrow().check(only)?
+        {
+            return Ok(self.accepted(base_offset, last_offset.next(), Timestamp::NONE, acks));
+        }
+        let base_offset = self.log.positions().written;
+        let append_time = match self.config.borrow().timestamp_type {
+            TimestampType::CreateTime => Timestamp::NONE,
+            TimestampType::LogAppendTime => now,
+        };
+        for header in headers {
+            self.append(records.split_to(header.batch_bytes as usize), append_time)?;
+        }
+        self.advance();
+        Ok(self.accepted(base_offset, self.log.positions().written, append_time, acks))
+    }
+
+    fn check(&self, records: &[u8]) -> Result<Vec<BatchHeader>, ProduceError> {
+        let bytes_max = self.config.borrow().batch_bytes_max;
+        let mut headers = Vec::with_capacity(1);
+        for found in batch::batches(records) {
+            let (_, range) = found?;
+            if range.len() > bytes_max {
+                return Err(ProduceError::TooLarge { bytes: range.len(), bytes_max });
+            }
+            let header = batch::verify(&records[range])?;
+            check_kind(&header)?;
+            headers.push(header);
+        }
+        match headers.as_slice() {
+            [] => return Err(ProduceError::Forbidden("the request holds no record batch")),
+            [_] => {}
+            several => check_several(several)?,
+        }
+        for header in &headers {
+            self.producers.borrow().check(header)?;
+        }
+        Ok(headers)
+    }
+
+    fn append(&self, mut bytes: BytesMut, append_time: Timestamp) -> Result<(), ProduceError> {
+        let base_offset = self.log.positions().written;
+        batch::assign(&mut bytes, base_offset, self.epoch());
+        if append_time != Timestamp::NONE {
+            batch::set_append_time(&mut bytes, append_time);
+        }
+        let header = BatchHeader::parse(&bytes)?;
+        self.log.append(bytes.freeze(), &header)?;
+        self.epochs.borrow_mut().note(header.epoch, base_offset);
+        self.producers.borrow_mut().record(&header, base_offset);
+        Ok(())
+    }
+
+    fn accepted(&self, base_offset: Offset, upto: Offset, append_time: Timestamp, acks: Acks) -> Accepted {
+        let parked = match acks {
+            Acks::Primary if self.held() < upto => Some(self.pending_primary.borrow_mut().park(upto)),
+            Acks::Quorum if self.committed() < upto => Some(self.pending_quorum.borrow_mut().park(upto)),
+            _ => None,
+        };
+        Accepted { base_offset, append_time, start: self.start(), parked }
+    }
+}
+
+fn check_kind(header: &BatchHeader) -> Result<(), ProduceError> {
+    if header.is_control() {
+        return Err(ProduceError::Forbidden("control batches are written by the broker only"));
+    }
+    if header.is_transactional() {
+        return Err(ProduceError::Forbidden("transactions are not supported by this version"));
+    }
+    if header.record_count == 0 || header.record_count != header.last_offset_delta + 1 {
+        return Err(ProduceError::Forbidden("the batch's record count does not match its offsets"));
+    }
+    Ok(())
+}
+
+/// Sequences are checked batch by batch against what is written, so several batches of one idempotent producer cannot
+/// be told from a gap; Kafka refuses them too.
+fn check_several(headers: &[BatchHeader]) -> Result<(), ProduceError> {
+    let idempotent =
+        headers.iter().any(|header| header.producer_id != heddle_proto::ids::ProducerId::NONE);
+    if idempotent {
+        return Err(ProduceError::Forbidden("an idempotent producer sends one batch per partition and request"));
+    }
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Operations on offsets: list, delete records, describe.
+
+use std::rc::Rc;
+
+use heddle_log_store::Disk;
+use heddle_proto::{
+    error::ErrorCode,
+    ids::{CoreId, Offset, Timestamp, TopicPartition},
+    native::StartFrom,
+};
+
+use super::{
+    Shard,
+    produce::stopping,
+    request::{CoreReply, CoreRequest, OpError, PartitionFacts},
+};
+
+impl<D: Disk> Shard<D> {
+    /// Finds an offset of a partition: the first, the one after the last committed, or the first record at or after a
+    /// timestamp (`None` when there is none).
+    ///
+    /// # Errors
+    /// When the partition is not here or cannot be read.
+    pub async fn find_offset(
+        self: &Rc<Self>,
+        at: TopicPartition,
+        from: StartFrom,
+    ) -> Result<Option<(Offset, Timestamp)>, OpError> {
+        let core = self.owner(at)?;
+        if core == self.core() {
+            return self.find_offset_here(at, from).await;
+        }
+        match self.hop(core, CoreRequest::FindOffset { at, from }).await? {
+            CoreReply::Offset(result) => result,
+            _ => Err(stopping()),
+        }
+    }
+
+    /// [`Shard::find_offset`] for a partition of this core.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn find_offset_here(
+        &self,
+        at: TopicPartition,
+        from: StartFrom,
+    ) -> Result<Option<(Offset, Timestamp)>, OpError> {
+        let partition = self.partition(at)?;
+        match from {
+            StartFrom::Earliest => Ok(Some((partition.start(), Timestamp::NONE))),
+            StartFrom::Latest => Ok(Some((partition.committed(), Timestamp::NONE))),
+            StartFrom::Offset(offset) => Ok(Some((offset, Timestamp::NONE))),
+            StartFrom::Timestamp(time) => {
+                let found = partition.log().offset_at(time).await.map_err(|error| {
+                    let place = format!("{}/{}", partition.topic, at.partition);
+                    OpError::new(ErrorCode::KafkaStorageError, format!("{place}: {error}"))
+                })?;
+                Ok(found.filter(|(offset, _)| *offset < partition.committed()))
+            }
+        }
+    }
+
+    /// Finds the record with the largest timestamp of a partition.
+    ///
+    /// # Errors
+    /// When the partition is not here or cannot be read.
+    pub async fn find_max_timestamp(
+        self: &Rc<Self>,
+        at: TopicPartition,
+    ) -> Result<Option<(Offset, Timestamp)>, OpError> {
+        let core = self.owner(at)?;
+        if core != self.core() {
+            return match self.hop(core, CoreRequest::FindMaxTimestamp { at }).await? {
+                CoreReply::Offset(result) => result,
+                _ => Err(stopping()),
+            };
+        }
+        let partition = self.partition(at)?;
+        partition.log().max_timestamp().await.map_err(|error| {
+            OpError::new(
+                ErrorCode::KafkaStorageError,
+                format!("{}/{}: {error}", partition.topic, at.partition),
+            )
+        })
+    }
+
+    /// Deletes the records before an offset; gives the new first offset, durable.
+    ///
+    /// # Errors
+    /// When the partition is not here, or the offset is past what is committed.
+    pub async fn delete_records(
+        self: &Rc<Self>,
+        at: TopicPartition,
+        before: Option<Offset>,
+    ) -> Result<Offset, OpError> {
+        let core = self.owner(at)?;
+        if core == self.core() {
+            return self.delete_records_here(at, before).await;
+        }
+        match self.hop(core, CoreRequest::DeleteRecords { at, before }).await? {
+            CoreReply::Start(result) => result,
+            _ => Err(stopping()),
+        }
+    }
+
+    /// [`Shard::delete_records`] for a partition of this core.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn delete_records_here(
+        &self,
+        at: TopicPartition,
+        before: Option<Offset>,
+    ) -> Result<Offset, OpError> {
+        let partition = self.partition(at)?;
+        let committed = partition.committed();
+        let before = before.unwrap_or(committed);
+        if before > committed || before < Offset::ZERO {
+            return Err(OpError::new(
+                ErrorCode::OffsetOutOfRange,
+                format!("records can be deleted up to offset {committed}; {before} was asked for"),
+            ));
+        }
+        partition.log().delete_records(before).await.map_err(|error| {
+            OpError::new(
+                ErrorCode::KafkaStorageError,
+                format!("{}/{}: {error}", partition.topic, at.partition),
+            )
+        })
+    }
+
+    /// What is known about partitions, in the order asked for.
+    pub async fn describe(
+        self: &Rc<Self>,
+        partitions: &[TopicPartition],
+    ) -> Vec<Result<PartitionFacts, OpError>> {
+        let mut facts: Vec<Result<PartitionFacts, OpError>> = Vec::with_capacity(partitions.len());
+        for at in partitions {
+            facts.push(match self.owner(*at) {
+                Err(error) => Err(error),
+                Ok(core) if core == self.core() => self.describe_here(*at),
+                Ok(core) => match self.hop(core, CoreRequest::Describe { partitions: vec![*at] }).await {
+                    Ok(CoreReply::Facts(mut facts)) if facts.len() == 1 => facts.remove(0),
+                    _ => Err(stopping()),
+                },
+            });
+        }
+        facts
+    }
+
+    /// What is known about a partition of this core.
+    ///
+    /// # Errors
+    /// When it is not this core's.
+    pub fn describe_here(&self, at: TopicPartition) -> Result<PartitionFacts, OpError> {
+        let partition = self.partition(at)?;
+        Ok(PartitionFacts {
+            epoch: partition.epoch(),
+            start: partition.start(),
+            committed: partition.committed(),
+            size_bytes: partition.log().size_bytes(),
+        })
+    }
+
+    async fn hop(&self, core: CoreId, request: CoreRequest) -> Result<CoreReply, OpError> {
+        self.metrics.mesh_hops.add(1);
+        self.mesh.ask(core, request).await.map_err(|_| stopping())
+    }
+}

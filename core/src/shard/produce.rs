@@ -1,0 +1,128 @@
+//! The produce operation: to this core's partition, or over the mesh to its owner.
+
+use std::{rc::Rc, time::Instant};
+
+use bytes::BytesMut;
+use heddle_log_store::Disk;
+use heddle_proto::{
+    error::ErrorCode,
+    ids::{Epoch, TopicPartition},
+};
+
+use super::{
+    Shard,
+    request::{CoreReply, CoreRequest, OpError, Produced},
+};
+use crate::{
+    partition::produce::{Accepted, Acks, ProduceError},
+    runtime::{oneshot::Receiver, time},
+};
+
+/// An append that was admitted: its place in the log is fixed, its safety is not yet.
+pub struct Ticket<D: Disk> {
+    shard: Rc<Shard<D>>,
+    begun: Instant,
+    state: State,
+}
+
+enum State {
+    Here(Accepted),
+    There(Receiver<CoreReply>),
+    Refused(OpError),
+}
+
+impl<D: Disk> Ticket<D> {
+    /// Waits until the records are as safe as was asked.
+    ///
+    /// # Errors
+    /// The refusal, as the client is to see it.
+    pub async fn settled(self) -> Result<Produced, OpError> {
+        let result = match self.state {
+            State::Here(accepted) => settle(accepted).await,
+            State::There(reply) => match reply.await {
+                Ok(CoreReply::Produced(result)) => result,
+                _ => Err(stopping()),
+            },
+            State::Refused(error) => Err(error),
+        };
+        match &result {
+            Ok(_) => self.shard.metrics.produce_latency.record(self.begun.elapsed()),
+            Err(error) => self.shard.metrics.refused(error.code),
+        }
+        result
+    }
+}
+
+impl<D: Disk> Shard<D> {
+    /// Appends whole batches to a partition. Returns once their order is fixed, which on this core is at once; calls of
+    /// one connection, made one after the other, are appended in that order.
+    pub async fn produce(
+        self: &Rc<Self>,
+        at: TopicPartition,
+        records: BytesMut,
+        epoch: Option<Epoch>,
+        acks: Acks,
+    ) -> Ticket<D> {
+        let begun = Instant::now();
+        self.metrics.produce_requests.add(1);
+        let state = match self.owner(at) {
+            Err(error) => State::Refused(error),
+            Ok(core) if core == self.core() => match self.append(at, records, epoch, acks) {
+                Ok(accepted) => State::Here(accepted),
+                Err(error) => State::Refused(error),
+            },
+            Ok(core) => {
+                self.metrics.mesh_hops.add(1);
+                match self.mesh.call(core, CoreRequest::Produce { at, records, epoch, acks }).await {
+                    Ok(reply) => State::There(reply),
+                    Err(_) => State::Refused(stopping()),
+                }
+            }
+        };
+        Ticket { shard: self.clone(), begun, state }
+    }
+
+    /// Appends to a partition of this core.
+    ///
+    /// # Errors
+    /// The refusal, as the client is to see it; nothing was written.
+    pub fn append(
+        &self,
+        at: TopicPartition,
+        records: BytesMut,
+        epoch: Option<Epoch>,
+        acks: Acks,
+    ) -> Result<Accepted, OpError> {
+        if self.is_stopping() {
+            return Err(stopping());
+        }
+        let partition = self.partition(at)?;
+        self.metrics.produce_bytes.add(records.len() as u64);
+        partition.produce(records, epoch, acks, time::now()).map_err(|error| refusal(&error, &partition.topic, at))
+    }
+}
+
+/// Waits for an append of this core.
+///
+/// # Errors
+/// When the partition was deleted meanwhile.
+pub async fn settle(accepted: Accepted) -> Result<Produced, OpError> {
+    let produced = Produced {
+        base_offset: accepted.base_offset,
+        append_time: accepted.append_time,
+        start: accepted.start,
+    };
+    match accepted.settled().await {
+        Ok(()) => Ok(produced),
+        Err(_) => Err(OpError::new(ErrorCode::UnknownTopicOrPartition, "the topic was deleted meanwhile")),
+    }
+}
+
+fn refusal(error: &ProduceError, topic: &str, at: TopicPartition) -> OpError {
+    OpError::new(error.code(), format!("{topic}/{}: {error}", at.partition))
+}
+
+/// What a client is told while the broker stops: it finds another broker, or this one again later.
+pub fn stopping() -> OpError {
+    OpError::new(ErrorCode::NotLeaderOrFollower, "the broker is shutting down")
+}

@@ -1,0 +1,153 @@
+//! What one core asks another: every cause of work that comes over the mesh, listed as a type.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use heddle_proto::{
+    error::ErrorCode,
+    ids::{Epoch, Offset, Timestamp, TopicId, TopicPartition},
+    native::StartFrom,
+};
+
+use crate::{
+    admin::metrics::CoreReport,
+    metadata::{ClusterImage, Command, MetadataError, Outcome},
+    partition::{fetch::Fetched, produce::Acks},
+};
+
+/// A refusal, as it will be shown to the client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct OpError {
+    /// The error on the wire.
+    pub code: ErrorCode,
+    /// What was wrong, where.
+    pub message: String,
+}
+
+impl OpError {
+    /// Makes one.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> OpError {
+        OpError { code, message: message.into() }
+    }
+}
+
+/// The answer to an append that is as safe as was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Produced {
+    /// Where the first record went.
+    pub base_offset: Offset,
+    /// The broker's timestamp when the topic uses it, else [`Timestamp::NONE`].
+    pub append_time: Timestamp,
+    /// The first offset of the partition.
+    pub start: Offset,
+}
+
+/// One partition of a fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchFrom {
+    /// Which partition.
+    pub at: TopicPartition,
+    /// From where.
+    pub offset: Offset,
+    /// The client's idea of the epoch, if it has one.
+    pub epoch: Option<Epoch>,
+    /// At most this much of this partition (but at least one batch).
+    pub bytes_max: usize,
+}
+
+/// What is known about a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionFacts {
+    /// The generation of its leadership.
+    pub epoch: Epoch,
+    /// The first offset there is.
+    pub start: Offset,
+    /// The end of what may be read.
+    pub committed: Offset,
+    /// Bytes in segments and memory.
+    pub size_bytes: u64,
+}
+
+/// A request between cores.
+pub enum CoreRequest {
+    /// Append batches to a partition.
+    Produce {
+        /// Which partition.
+        at: TopicPartition,
+        /// Whole batches.
+        records: BytesMut,
+        /// The client's idea of the epoch, if it has one.
+        epoch: Option<Epoch>,
+        /// When to answer.
+        acks: Acks,
+    },
+    /// Read from partitions, without waiting; stops when `bytes_max` is reached.
+    Fetch {
+        /// Which, in the order of preference.
+        partitions: Vec<FetchFrom>,
+        /// At most this much altogether (but at least one batch).
+        bytes_max: usize,
+    },
+    /// Answer when one of the partitions has more than the offset given, or after `timeout`.
+    Wait {
+        /// Which, and what the asker has seen.
+        partitions: Vec<(TopicPartition, Offset)>,
+        /// How long at most.
+        timeout: Duration,
+    },
+    /// Find an offset.
+    FindOffset {
+        /// In which partition.
+        at: TopicPartition,
+        /// Which.
+        from: StartFrom,
+    },
+    /// Find the record with the largest timestamp.
+    FindMaxTimestamp {
+        /// In which partition.
+        at: TopicPartition,
+    },
+    /// Delete records before an offset.
+    DeleteRecords {
+        /// In which partition.
+        at: TopicPartition,
+        /// Up to where; `None` for all that is committed.
+        before: Option<Offset>,
+    },
+    /// What is known about partitions.
+    Describe {
+        /// Which.
+        partitions: Vec<TopicPartition>,
+    },
+    /// New metadata to work by.
+    Apply(Arc<ClusterImage>),
+    /// Delete the files of a deleted topic.
+    Purge(TopicId),
+    /// A change of metadata; answered by core 0.
+    Propose(Command),
+    /// A connection that belongs to this core.
+    Adopt(crate::shard::handoff::Handoff),
+    /// Counters and histograms.
+    Report,
+}
+
+/// The reply to a [`CoreRequest`], of the same name.
+pub enum CoreReply {
+    /// To `Produce`.
+    Produced(Result<Produced, OpError>),
+    /// To `Fetch`, in the order of the request.
+    Fetched(Vec<Result<Fetched, OpError>>),
+    /// To `Wait`, `Apply`, `Purge` and `Adopt`.
+    Done,
+    /// To `FindOffset` and `FindMaxTimestamp`: `None` when no record is that young.
+    Offset(Result<Option<(Offset, Timestamp)>, OpError>),
+    /// To `DeleteRecords`: the new first offset.
+    Start(Result<Offset, OpError>),
+    /// To `Describe`, in the order of the request.
+    Facts(Vec<Result<PartitionFacts, OpError>>),
+    /// To `Propose`.
+    Proposed(Result<Outcome, MetadataError>),
+    /// To `Report`.
+    Report(Box<CoreReport>),
+}

@@ -1,0 +1,71 @@
+//! Answers the requests of other cores.
+
+use std::rc::Rc;
+
+use heddle_log_store::Disk;
+
+use super::{
+    Shard,
+    produce::settle,
+    request::{CoreReply, CoreRequest},
+};
+use crate::{
+    metadata::MetadataError,
+    runtime::mesh::Answer,
+};
+
+impl<D: Disk> Shard<D> {
+    /// What this core does with a request of another one. Appends happen before this returns, so that their order is that
+    /// of the queue.
+    pub fn answer(self: &Rc<Self>, request: CoreRequest) -> Answer<CoreReply> {
+        let shard = self.clone();
+        match request {
+            CoreRequest::Produce { at, records, epoch, acks } => {
+                match self.append(at, records, epoch, acks) {
+                    Ok(accepted) => {
+                        Answer::Later(Box::pin(async { CoreReply::Produced(settle(accepted).await) }))
+                    }
+                    Err(error) => Answer::Now(CoreReply::Produced(Err(error))),
+                }
+            }
+            CoreRequest::Fetch { partitions, bytes_max } => Answer::Later(Box::pin(async move {
+                CoreReply::Fetched(shard.fetch_here(&partitions, bytes_max).await)
+            })),
+            CoreRequest::Wait { partitions, timeout } => Answer::Later(Box::pin(async move {
+                shard.wait_here(partitions, timeout).await;
+                CoreReply::Done
+            })),
+            CoreRequest::FindOffset { at, from } => Answer::Later(Box::pin(async move {
+                CoreReply::Offset(shard.find_offset_here(at, from).await)
+            })),
+            CoreRequest::FindMaxTimestamp { at } => Answer::Later(Box::pin(async move {
+                CoreReply::Offset(shard.find_max_timestamp(at).await)
+            })),
+            CoreRequest::DeleteRecords { at, before } => Answer::Later(Box::pin(async move {
+                CoreReply::Start(shard.delete_records_here(at, before).await)
+            })),
+            CoreRequest::Describe { partitions } => {
+                Answer::Now(CoreReply::Facts(partitions.into_iter().map(|at| self.describe_here(at)).collect()))
+            }
+            CoreRequest::Apply(image) => {
+                self.apply(image);
+                Answer::Now(CoreReply::Done)
+            }
+            CoreRequest::Purge(topic) => Answer::Later(Box::pin(async move {
+                shard.purge(topic).await;
+                CoreReply::Done
+            })),
+            CoreRequest::Propose(command) => Answer::Later(Box::pin(async move {
+                CoreReply::Proposed(match &shard.metadata {
+                    Some(service) => service.submit(command).await,
+                    None => Err(MetadataError::Closing),
+                })
+            })),
+            CoreRequest::Adopt(handoff) => {
+                crate::boot::listen::adopt(self, handoff);
+                Answer::Now(CoreReply::Done)
+            }
+            CoreRequest::Report => Answer::Now(CoreReply::Report(Box::new(self.report()))),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The in-memory disk keeps exactly what it promised.
+
+use super::*;
+
+fn path() -> &'static Path {
+    Path::new("/d/file")
+}
+
+async fn create(disk: &MemoryDisk) -> MemoryFile {
+    disk.create_dir_all(Path::new("/d")).await.unwrap();
+    disk.sync_dir(Path::new("/")).await.unwrap();
+    let file = disk.open(path(), OpenMode::NEW).await.unwrap();
+    disk.sync_dir(Path::new("/d")).await.unwrap();
+    file
+}
+
+fn content(disk: &MemoryDisk) -> Vec<u8> {
+    disk.files().into_iter().find(|(name, _)| name == path()).map(|(_, bytes)| bytes).unwrap_or_default()
+}
+
+#[test]
+fn a_synced_write_survives_every_crash() {
+    for seed in 0..50 {
+        let disk = MemoryDisk::new(seed);
+        disk.run(async {
+            let file = create(&disk).await;
+            file.write_at(vec![7; BLOCK_BYTES], 0).await.unwrap();
+            file.sync().await.unwrap();
+        });
+        assert_eq!(content(&disk.crash()), vec![7; BLOCK_BYTES], "seed {seed}");
+    }
+}
+
+#[test]
+fn an_unsynced_write_survives_sometimes_and_in_part() {
+    let mut survivors = std::collections::BTreeSet::new();
+    for seed in 0..100 {
+        let disk = MemoryDisk::new(seed);
+        disk.run(async {
+            let file = create(&disk).await;
+            file.preallocate(BLOCK_BYTES as u64).await.unwrap();
+            file.sync().await.unwrap();
+            file.write_at(vec![7; BLOCK_BYTES], 0).await.unwrap();
+        });
+        survivors.insert(content(&disk.crash()).iter().filter(|byte| **byte == 7).count());
+    }
+    assert!(survivors.contains(&0) && survivors.len() > 2, "{survivors:?}");
+}
+
+#[test]
+fn a_file_whose_directory_was_not_synced_may_vanish() {
+    let remains = |seed| {
+        let disk = MemoryDisk::new(seed);
+        disk.run(async {
+            disk.create_dir_all(Path::new("/d")).await.unwrap();
+            let file = disk.open(path(), OpenMode::NEW).await.unwrap();
+            file.sync().await.unwrap();
+        });
+        disk.crash().files().len()
+    };
+    let counts: std::collections::BTreeSet<_> = (0..50).map(remains).collect();
+    assert_eq!(counts.into_iter().collect::<Vec<_>>(), [0, 1]);
+}
+
+#[test]
+fn a_lost_write_reports_success_and_a_failed_one_does_not() {
+    let disk = MemoryDisk::new(1);
+    disk.run(async {
+        let file = create(&disk).await;
+        disk.lose_next_write("file");
+        file.write_at(vec![7; BLOCK_BYTES], 0).await.unwrap();
+        disk.fail_next("file");
+        file.write_at(vec![8; BLOCK_BYTES], 0).await.unwrap_err();
+    });
+    assert!(content(&disk).is_empty());
+}
+
+#[test]
+fn a_full_disk_refuses_to_grow_a_file() {
+    let disk = MemoryDisk::new(1);
+    disk.set_capacity(Some(2 * BLOCK_BYTES as u64));
+    disk.run(async {
+        let file = create(&disk).await;
+        file.preallocate(2 * BLOCK_BYTES as u64).await.unwrap();
+        let error = file.preallocate(3 * BLOCK_BYTES as u64).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        file.write_at(vec![1; 2 * BLOCK_BYTES], 0).await.unwrap();
+    });
+}
+
+#[test]
+fn handles_of_before_a_crash_fail() {
+    let disk = MemoryDisk::new(1);
+    let file = disk.run(create(&disk));
+    let after = disk.crash();
+    assert!(after.run(file.sync()).is_err());
+    assert!(after.run(after.open(path(), OpenMode::EXISTING)).is_ok());
+}
+
+#[test]
+fn sleeping_takes_virtual_time_only() {
+    let disk = MemoryDisk::new(1);
+    disk.run(disk.sleep(Duration::from_secs(3600)));
+    assert_eq!(disk.now(), Duration::from_secs(3600));
+}

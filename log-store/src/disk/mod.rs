@@ -1,0 +1,169 @@
+//! The seam between the store and the machine: files, directories, aligned buffers, time and chance.
+
+pub mod memory;
+mod ring;
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use heddle_proto::ids::Timestamp;
+
+pub use memory::MemoryDisk;
+pub use ring::GlommioDisk;
+
+/// How a file is opened. Files are always read and written directly, without the page cache.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct OpenMode {
+    /// Fail if the file exists; otherwise fail if it does not.
+    pub create_new: bool,
+    /// A completed write is on stable storage.
+    pub dsync: bool,
+}
+
+impl OpenMode {
+    /// An existing file, for reading and for writes that a sync makes durable.
+    pub const EXISTING: Self = Self { create_new: false, dsync: false };
+    /// A file that must not exist yet.
+    pub const NEW: Self = Self { create_new: true, dsync: false };
+
+    /// The same with durable writes, or without.
+    #[must_use]
+    pub const fn dsync(self, dsync: bool) -> Self {
+        Self { dsync, ..self }
+    }
+}
+
+/// One entry of a directory.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct DirEntry {
+    /// Name within the directory.
+    pub name: String,
+    /// Whether it is a directory itself.
+    pub is_dir: bool,
+    /// Size in bytes; 0 for directories.
+    pub size: u64,
+}
+
+/// What the store needs of a machine. Cheap to clone; clones are the same disk.
+pub trait Disk: Clone + 'static {
+    /// An open file.
+    type File: DiskFile<Buffer = Self::Buffer> + 'static;
+    /// Memory aligned for direct I/O.
+    type Buffer: AsRef<[u8]> + AsMut<[u8]>;
+
+    /// Memory for one write of `bytes`, a multiple of 4096. Its content is unspecified.
+    fn alloc(&self, bytes: usize) -> Self::Buffer;
+
+    /// Opens or creates a file.
+    fn open(&self, path: &Path, mode: OpenMode) -> impl Future<Output = io::Result<Self::File>>;
+
+    /// Renames a file or directory, replacing a file at `to`. Durable after [`Self::sync_dir`] of the parent.
+    fn rename(&self, from: &Path, to: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// Removes a file. Durable after [`Self::sync_dir`] of the parent.
+    fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// Creates a directory and its parents. Each is durable after [`Self::sync_dir`] of its parent.
+    fn create_dir_all(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// Removes a directory with everything in it.
+    fn remove_dir_all(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// What a directory holds, sorted by name; nothing if it does not exist.
+    fn list(&self, path: &Path) -> impl Future<Output = io::Result<Vec<DirEntry>>>;
+
+    /// Makes creations, renames and removals in the directory durable.
+    fn sync_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// Bytes that may still be allocated on the file system of `path`.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+
+    /// Monotonic time since some fixed point.
+    fn now(&self) -> Duration;
+
+    /// Wall-clock time.
+    fn wall(&self) -> Timestamp;
+
+    /// Completes after `duration`.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
+
+    /// A number that cannot be guessed from outside.
+    fn entropy(&self) -> u64;
+}
+
+/// An open file. Positions and lengths are multiples of 4096 unless said otherwise. Dropping it closes it.
+pub trait DiskFile {
+    /// Memory aligned for direct I/O.
+    type Buffer;
+
+    /// Writes the whole buffer at `position` and returns how many bytes were written.
+    fn write_at(&self, buffer: Self::Buffer, position: u64) -> impl Future<Output = io::Result<usize>>;
+
+    /// Fills `into` from `position` and returns how many bytes the file had. The length may be unaligned.
+    fn read_at(&self, position: u64, into: &mut [u8]) -> impl Future<Output = io::Result<usize>>;
+
+    /// Makes every completed write and the file's size durable.
+    fn sync(&self) -> impl Future<Output = io::Result<()>>;
+
+    /// Size in bytes.
+    fn size(&self) -> impl Future<Output = io::Result<u64>>;
+
+    /// Makes the file at least `bytes` long with space reserved; the new part reads as zeros.
+    fn preallocate(&self, bytes: u64) -> impl Future<Output = io::Result<()>>;
+
+    /// Cuts the file to `bytes`.
+    fn truncate(&self, bytes: u64) -> impl Future<Output = io::Result<()>>;
+}
+
+/// Reads `into.len()` bytes from an aligned `position` in several I/Os of at most `io_bytes_max`, `in_flight_max` at
+/// a time. Returns how many bytes the file had.
+pub(crate) async fn read_parallel<F: DiskFile>(
+    file: &F,
+    position: u64,
+    into: &mut [u8],
+    io_bytes_max: usize,
+    in_flight_max: usize,
+) -> io::Result<usize> {
+    let mut jobs = crate::event::JobSet::new();
+    let (mut total, mut failed) = (0, None);
+    for (index, chunk) in into.chunks_mut(io_bytes_max).enumerate() {
+        let at = position + (index * io_bytes_max) as u64;
+        jobs.push(async move { file.read_at(at, chunk).await });
+        if jobs.len() == in_flight_max {
+            tally(jobs.next().await, &mut total, &mut failed);
+        }
+    }
+    while !jobs.is_empty() {
+        tally(jobs.next().await, &mut total, &mut failed);
+    }
+    failed.map_or(Ok(total), Err)
+}
+
+fn tally(result: Option<io::Result<usize>>, total: &mut usize, failed: &mut Option<io::Error>) {
+    match result {
+        Some(Ok(bytes)) => *total += bytes,
+        Some(Err(error)) => *failed = Some(error),
+        None => {}
+    }
+}
+
+/// Syncs the directory that holds `path`.
+pub(crate) async fn sync_parent<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => disk.sync_dir(Path::new(".")).await,
+        Some(parent) => disk.sync_dir(parent).await,
+        None => Ok(()),
+    }
+}
+
+/// Creates `path` and its parents below `root`, each durable in its parent, the topmost first.
+pub(crate) async fn create_dir_durable<D: Disk>(disk: &D, root: &Path, path: &Path) -> io::Result<()> {
+    disk.create_dir_all(path).await?;
+    let mut below_root: Vec<&Path> = path.ancestors().take_while(|dir| *dir != root).collect();
+    while let Some(dir) = below_root.pop() {
+        sync_parent(disk, dir).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! Small single-threaded async primitives: an event, a lock and a set of jobs polled together. They name no runtime.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+/// Wakes everyone who listened before it was notified. Costs no allocation until somebody waits.
+#[derive(Default)]
+pub(crate) struct Event {
+    count: Cell<u64>,
+    wakers: RefCell<Vec<Waker>>,
+}
+
+impl Event {
+    /// Completes every [`Listen`] made before this call.
+    pub(crate) fn notify(&self) {
+        self.count.set(self.count.get().wrapping_add(1));
+        let wakers = std::mem::take(&mut *self.wakers.borrow_mut());
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// A future that completes at the next [`Self::notify`]. Listen first, then check the condition, then await.
+    pub(crate) fn listen(&self) -> Listen<'_> {
+        Listen { event: self, seen: self.count.get() }
+    }
+}
+
+/// See [`Event::listen`].
+pub(crate) struct Listen<'a> {
+    event: &'a Event,
+    seen: u64,
+}
+
+impl Future for Listen<'_> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.event.count.get() != self.seen {
+            return Poll::Ready(());
+        }
+        let mut wakers = self.event.wakers.borrow_mut();
+        if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+            wakers.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+}
+
+/// Mutual exclusion across awaits on one thread.
+#[derive(Default)]
+pub(crate) struct Lock {
+    held: Cell<bool>,
+    released: Event,
+}
+
+impl Lock {
+    /// Waits until nobody holds the lock, then holds it until the guard is dropped.
+    pub(crate) async fn acquire(&self) -> LockGuard<'_> {
+        loop {
+            let released = self.released.listen();
+            if !self.held.replace(true) {
+                return LockGuard { lock: self };
+            }
+            released.await;
+        }
+    }
+}
+
+/// Holds a [`Lock`] until dropped.
+pub(crate) struct LockGuard<'a> {
+    lock: &'a Lock,
+}
+
+impl Drop for LockGuard<'_> {
+    fn drop(&mut self) {
+        self.lock.held.set(false);
+        self.lock.released.notify();
+    }
+}
+
+/// A handful of futures polled together: every wake polls all of them, so keep the set small.
+pub(crate) struct JobSet<'a, T> {
+    jobs: Vec<Pin<Box<dyn Future<Output = T> + 'a>>>,
+}
+
+impl<'a, T> JobSet<'a, T> {
+    pub(crate) fn new() -> Self {
+        Self { jobs: Vec::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    pub(crate) fn push(&mut self, job: impl Future<Output = T> + 'a) {
+        self.jobs.push(Box::pin(job));
+    }
+
+    /// Polls every job and takes out the first that is done.
+    pub(crate) fn poll_one(&mut self, cx: &mut Context<'_>) -> Poll<T> {
+        let mut index = 0;
+        while index < self.jobs.len() {
+            if let Poll::Ready(output) = self.jobs[index].as_mut().poll(cx) {
+                drop(self.jobs.swap_remove(index));
+                return Poll::Ready(output);
+            }
+            index += 1;
+        }
+        Poll::Pending
+    }
+
+    /// The output of the next job to finish, or `None` when the set is empty.
+    pub(crate) async fn next(&mut self) -> Option<T> {
+        if self.jobs.is_empty() {
+            return None;
+        }
+        Some(std::future::poll_fn(|cx| self.poll_one(cx)).await)
+    }
+}
+
+impl<T, E> JobSet<'_, Result<T, E>> {
+    /// Waits for all jobs. The first error is returned after every job has finished, so that none is abandoned.
+    pub(crate) async fn finish(&mut self) -> Result<(), E> {
+        let mut outcome = Ok(());
+        while let Some(result) = self.next().await {
+            outcome = outcome.and(result.map(drop));
+        }
+        outcome
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future;
+
+    #[test]
+    fn an_event_wakes_those_who_listened_before() {
+        let event = Event::default();
+        let early = event.listen();
+        event.notify();
+        let late = event.listen();
+        future::block_on(async {
+            early.await;
+            assert!(future::poll_once(late).await.is_none());
+        });
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_at_a_time() {
+        let lock = Lock::default();
+        future::block_on(async {
+            let first = lock.acquire().await;
+            assert!(future::poll_once(lock.acquire()).await.is_none());
+            drop(first);
+            assert!(future::poll_once(lock.acquire()).await.is_some());
+        });
+    }
+
+    #[test]
+    fn a_job_set_returns_every_output_and_the_first_error() {
+        let mut jobs = JobSet::new();
+        jobs.push(async { Ok(1) });
+        jobs.push(async { Err("broken") });
+        jobs.push(async { Ok(3) });
+        assert_eq!(future::block_on(jobs.finish()), Err("broken"));
+        assert!(jobs.is_empty());
+    }
+}

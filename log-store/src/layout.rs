@@ -1,0 +1,93 @@
+//! Names of the files and directories of a data directory.
+
+use std::path::{Path, PathBuf};
+
+use heddle_proto::ids::{Offset, PartitionIndex, TopicId, TopicPartition};
+
+const OFFSET_DIGITS: usize = 20;
+const TRASH_SUFFIX: &str = ".deleted";
+
+pub(crate) fn wal_root(dir: &Path) -> PathBuf {
+    dir.join("wal")
+}
+
+pub(crate) fn wal_dir(dir: &Path, core: u16) -> PathBuf {
+    wal_root(dir).join(core.to_string())
+}
+
+pub(crate) fn wal_file(wal_dir: &Path, generation: u64) -> PathBuf {
+    wal_dir.join(format!("{generation:020}.wal"))
+}
+
+/// The generation in a WAL file's name; `None` for any other file.
+pub(crate) fn parse_wal_file(name: &str) -> Option<u64> {
+    parse_number(name.strip_suffix(".wal")?)
+}
+
+pub(crate) fn topics_root(dir: &Path) -> PathBuf {
+    dir.join("topics")
+}
+
+pub(crate) fn topic_dir(dir: &Path, topic: TopicId) -> PathBuf {
+    topics_root(dir).join(topic.to_string())
+}
+
+pub(crate) fn partition_dir(dir: &Path, partition: TopicPartition) -> PathBuf {
+    topic_dir(dir, partition.topic).join(partition.partition.to_string())
+}
+
+/// Where a partition's directory is moved before its files are removed one by one.
+pub(crate) fn trash_dir(dir: &Path, partition: TopicPartition) -> PathBuf {
+    topic_dir(dir, partition.topic).join(format!("{}{TRASH_SUFFIX}", partition.partition))
+}
+
+pub(crate) fn is_trash(name: &str) -> bool {
+    name.ends_with(TRASH_SUFFIX)
+}
+
+pub(crate) fn parse_topic_dir(name: &str) -> Option<TopicId> {
+    name.parse().ok()
+}
+
+pub(crate) fn parse_partition_dir(name: &str) -> Option<PartitionIndex> {
+    let index: u32 = name.parse().ok()?;
+    (index.to_string() == name).then_some(PartitionIndex::new(index))
+}
+
+pub(crate) fn segment_file(partition_dir: &Path, base: Offset) -> PathBuf {
+    partition_dir.join(format!("{:0OFFSET_DIGITS$}.log", base.get()))
+}
+
+pub(crate) fn index_file(partition_dir: &Path, base: Offset) -> PathBuf {
+    partition_dir.join(format!("{:0OFFSET_DIGITS$}.index", base.get()))
+}
+
+/// The first offset in a segment file's name; `None` for any other file.
+pub(crate) fn parse_segment_file(name: &str) -> Option<Offset> {
+    parse_number(name.strip_suffix(".log")?).and_then(|base| i64::try_from(base).ok()).map(Offset::new)
+}
+
+fn parse_number(digits: &str) -> Option<u64> {
+    let all_digits = digits.len() == OFFSET_DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+    all_digits.then(|| digits.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_strangers_are_ignored() {
+        let name = |path: PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+        let dir = Path::new("/data");
+        assert_eq!(parse_wal_file(&name(wal_file(dir, 7))), Some(7));
+        assert_eq!(parse_segment_file(&name(segment_file(dir, Offset::new(1234)))), Some(Offset::new(1234)));
+        for stranger in ["7.wal", "x.log", "0000000000000000000a.log", "+0000000000000000001.log", ".log"] {
+            assert_eq!(parse_segment_file(stranger), None);
+            assert_eq!(parse_wal_file(stranger), None);
+        }
+        assert_eq!(parse_partition_dir("12"), Some(PartitionIndex::new(12)));
+        assert_eq!(parse_partition_dir("012"), None);
+        assert_eq!(parse_partition_dir("12.deleted"), None);
+    }
+}

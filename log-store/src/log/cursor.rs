@@ -1,0 +1,57 @@
+//! Readers that come from disk, remembered by where they will read next, so that reading on needs no lookup and the
+//! window read ahead is used to its end.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+
+use heddle_proto::ids::Offset;
+
+use crate::segment::scan::Window;
+use crate::segment::walk::Walker;
+use crate::types::LogId;
+
+/// One sequential reader.
+pub(crate) struct Cursor {
+    pub(crate) log: LogId,
+    pub(crate) walker: Walker,
+    pub(crate) window: Window,
+    /// How much the next read from disk asks for.
+    pub(crate) ahead_bytes: usize,
+}
+
+impl Cursor {
+    fn serves(&self, log: LogId, from: Offset) -> bool {
+        self.log == log && self.walker.expected == from
+    }
+}
+
+/// The most recent readers of one core. Each holds at most one window.
+pub(crate) struct Cursors {
+    recent: RefCell<VecDeque<Cursor>>,
+    count_max: usize,
+}
+
+impl Cursors {
+    pub(crate) fn new(count_max: usize) -> Self {
+        Self { recent: RefCell::default(), count_max }
+    }
+
+    /// Takes out the reader that stopped right before `from`.
+    pub(crate) fn take(&self, log: LogId, from: Offset) -> Option<Cursor> {
+        let mut recent = self.recent.borrow_mut();
+        let at = recent.iter().position(|cursor| cursor.serves(log, from))?;
+        recent.remove(at)
+    }
+
+    pub(crate) fn put(&self, cursor: Cursor) {
+        let mut recent = self.recent.borrow_mut();
+        recent.push_back(cursor);
+        while recent.len() > self.count_max {
+            recent.pop_front();
+        }
+    }
+
+    pub(crate) fn remove_log(&self, log: LogId) {
+        self.recent.borrow_mut().retain(|cursor| cursor.log != log);
+    }
+}

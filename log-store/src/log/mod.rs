@@ -1,0 +1,146 @@
+//! One log as its owner sees it: append, read, positions, retention of its own, and what recovery found.
+
+mod append;
+pub(crate) mod cursor;
+pub(crate) mod inner;
+mod read;
+pub(crate) mod tail;
+mod time;
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use heddle_proto::batch::BatchHeader;
+use heddle_proto::ids::{Offset, TopicPartition};
+
+use crate::disk::Disk;
+use crate::error::{ReadError, StorageError};
+use crate::store::shared::Store;
+use crate::types::{Damage, LogConfig, LogId, LogPositions, SyncMode};
+use inner::LogInner;
+
+/// A handle to one log. Cheap to clone; lives on the core that owns the store.
+pub struct Log<D: Disk> {
+    pub(crate) store: Rc<Store<D>>,
+    pub(crate) inner: Rc<LogInner>,
+}
+
+impl<D: Disk> Clone for Log<D> {
+    fn clone(&self) -> Self {
+        Self { store: self.store.clone(), inner: self.inner.clone() }
+    }
+}
+
+impl<D: Disk> Log<D> {
+    /// The name the hooks know it by.
+    pub fn id(&self) -> LogId {
+        self.inner.id
+    }
+
+    /// Whose log it is.
+    pub fn partition(&self) -> TopicPartition {
+        self.inner.partition
+    }
+
+    /// How far it has come.
+    pub fn positions(&self) -> LogPositions {
+        self.inner.positions()
+    }
+
+    /// What recovery found, once: the newest snapshot of the owner, and the headers of all batches after it in order.
+    /// From now on the owner may be asked for snapshots, so it must have rebuilt its state before it next yields. Take it
+    /// before the first append.
+    pub fn recovered_state(&self) -> (Option<Bytes>, Vec<BatchHeader>) {
+        let Some(recovered) = self.inner.recovered.borrow_mut().take() else { return (None, Vec::new()) };
+        self.inner.attached.set(true);
+        self.inner.staged.borrow_mut().take();
+        self.store.request_state(&self.inner); // what recovery drained is told by a record with a fresh snapshot
+        (recovered.snapshot, recovered.headers)
+    }
+
+    /// Its present configuration.
+    pub fn config(&self) -> LogConfig {
+        self.inner.config()
+    }
+
+    /// Changes the configuration from the next append, drain and retention check on.
+    pub fn set_config(&self, config: LogConfig) {
+        let before = self.inner.config();
+        self.inner.set_config(config);
+        if before.sync == config.sync || self.inner.dirty_bytes.get() == 0 {
+            return;
+        }
+        match config.sync {
+            // What never joined the WAL must be on disk before anything later may join it.
+            SyncMode::Wal => {
+                self.inner.held.set(true);
+                self.store.request_direct_drain(&self.inner);
+            }
+            SyncMode::Flush { .. } => self.store.arm_flush(&self.inner),
+        }
+    }
+
+    /// Bytes on disk and in memory that count against retention by size.
+    pub fn size_bytes(&self) -> u64 {
+        self.inner.segments.borrow().data_bytes() + self.inner.dirty_bytes.get() as u64
+    }
+
+    /// The first known damage, if any.
+    pub fn damage(&self) -> Option<Damage> {
+        self.inner.damage()
+    }
+
+    /// Waits until everything written by now is durable.
+    ///
+    /// # Errors
+    /// [`ReadError::Deleted`] if the log is deleted meanwhile.
+    pub async fn flush(&self) -> Result<(), ReadError> {
+        let target = self.inner.positions().written;
+        self.inner.flush_target.set(target.max(self.inner.flush_target.get()));
+        loop {
+            let progress = self.inner.progress.listen();
+            if self.inner.deleted.get() {
+                return Err(ReadError::Deleted);
+            }
+            if self.inner.positions().durable >= target {
+                return Ok(());
+            }
+            if self.inner.avoids_wal() {
+                self.store.request_drain(&self.inner);
+            }
+            progress.await;
+        }
+    }
+
+    /// Makes everything below `before` unreadable and frees whole segments below it. Durable on return; returns the new
+    /// start, which is `before` unless the log already started later.
+    ///
+    /// # Errors
+    /// [`ReadError::OutOfRange`] if `before` is beyond what is durable, or an error of the disk.
+    pub async fn delete_records(&self, before: Offset) -> Result<Offset, ReadError> {
+        let positions = self.inner.positions();
+        if before > positions.durable {
+            return Err(ReadError::OutOfRange { start: positions.start, end: positions.durable });
+        }
+        self.store.advance_start(&self.inner, before).await?;
+        self.store.remove_old_segments(&self.inner).await?;
+        Ok(self.inner.positions().start)
+    }
+
+    /// Largest record timestamp and the first record that carries it, or `None` if the log is empty.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn max_timestamp(
+        &self,
+    ) -> Result<Option<(Offset, heddle_proto::ids::Timestamp)>, ReadError> {
+        match self.newest_timestamp().await? {
+            Some(newest) => self.offset_at(newest).await,
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn storage_error(&self, operation: &'static str, error: std::io::Error) -> StorageError {
+        StorageError::io(operation, &self.store.partition_dir(&self.inner), error)
+    }
+}

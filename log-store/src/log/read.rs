@@ -1,0 +1,307 @@
+//! Reading batches: from the tail in memory, else from segments with read-ahead, each verified before it is served.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use heddle_proto::ids::Offset;
+
+use super::Log;
+use super::cursor::Cursor;
+use crate::disk::{Disk, OpenMode};
+use crate::error::{IoContext, ReadError, StorageError};
+use crate::segment::index::{Index, IndexEntry};
+use crate::segment::index_file;
+use crate::segment::scan::{self, Window};
+use crate::segment::walk::{Step, Walker};
+use crate::store::stats::add;
+use crate::types::Damage;
+
+/// What one step of a read led to.
+enum Advance {
+    /// A batch, and whether the cursor may go on.
+    Batch(Bytes),
+    /// The next batch would exceed a bound; the cursor stands before it.
+    Full,
+    /// The segments hold no more; the rest is in memory.
+    Caught,
+}
+
+/// The bounds of one read.
+#[derive(Copy, Clone)]
+struct Bounds {
+    from: Offset,
+    upto: Offset,
+    bytes_max: usize,
+}
+
+impl<D: Disk> Log<D> {
+    /// Whole batches from memory only: the first holds `from`, all end at or below `upto`; at least one even if larger
+    /// than `bytes_max`. `None` if the disk is needed or the offset cannot be served; [`Self::read`] tells which.
+    pub fn read_cached(&self, from: Offset, upto: Offset, bytes_max: usize) -> Option<Vec<Bytes>> {
+        let upto = self.servable(from, upto).ok()?;
+        let found = if from >= upto { Vec::new() } else { self.inner.tail.borrow().read(from, upto, bytes_max)? };
+        add(&self.store.counters.cache_reads, 1);
+        Some(found)
+    }
+
+    /// Whole batches: the first holds `from`, all end at or below `upto`; at least one even if larger than `bytes_max`,
+    /// unless there is none. May return less than there is; read on after the last batch.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn read(&self, from: Offset, upto: Offset, bytes_max: usize) -> Result<Vec<Bytes>, ReadError> {
+        let servable = self.servable(from, upto)?;
+        if let Some(found) = self.read_cached(from, servable, bytes_max) {
+            return Ok(found);
+        }
+        add(&self.store.counters.disk_reads, 1);
+        let bounds = Bounds { from, upto: servable, bytes_max };
+        match self.read_segments(bounds).await {
+            Err(ReadError::Storage(error)) => Err(self.explain(from, error)),
+            other => other,
+        }
+    }
+
+    /// Checks that `from` may be read, and returns up to where.
+    fn servable(&self, from: Offset, upto: Offset) -> Result<Offset, ReadError> {
+        let positions = self.inner.positions();
+        if self.inner.deleted.get() {
+            return Err(ReadError::Deleted);
+        }
+        if from < positions.start || from > positions.written {
+            return Err(ReadError::OutOfRange { start: positions.start, end: positions.written });
+        }
+        match self.inner.damage() {
+            Some(damage) if from >= damage.offset => Err(ReadError::Damaged(damage)),
+            Some(damage) => Ok(upto.min(positions.written).min(damage.offset)),
+            None => Ok(upto.min(positions.written)),
+        }
+    }
+
+    /// A file may vanish under a reader because the log was deleted or its start moved.
+    fn explain(&self, from: Offset, error: StorageError) -> ReadError {
+        match self.servable(from, from) {
+            Err(gone) => gone,
+            Ok(_) => ReadError::Storage(error),
+        }
+    }
+
+    async fn read_segments(&self, bounds: Bounds) -> Result<Vec<Bytes>, ReadError> {
+        let mut cursor = match self.store.cursors.take(self.inner.id, bounds.from) {
+            Some(cursor) => cursor,
+            None => match self.open_cursor(bounds.from).await? {
+                Some(cursor) => cursor,
+                None => return Ok(Vec::new()),
+            },
+        };
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        loop {
+            match self.advance(&mut cursor, bounds, bytes).await {
+                Ok(Advance::Batch(batch)) => {
+                    bytes += batch.len();
+                    found.push(batch);
+                }
+                Ok(Advance::Full | Advance::Caught) => break,
+                // What was found before the damage is sound.
+                Err(ReadError::Damaged(_)) if !found.is_empty() => return Ok(found),
+                Err(error) => return Err(error),
+            }
+        }
+        self.store.cursors.put(cursor);
+        Ok(found)
+    }
+
+    async fn open_cursor(&self, from: Offset) -> Result<Option<Cursor>, ReadError> {
+        let base = self.inner.segments.borrow().holding(from).map(|segment| segment.base);
+        let Some(base) = base else {
+            let first = self.inner.segments.borrow().first().map(|segment| segment.base);
+            let missing_below = first.unwrap_or(self.inner.drained());
+            if from < missing_below {
+                return Err(self.damaged(from, base.unwrap_or(from), 0));
+            }
+            return Ok(None);
+        };
+        let entry = self.with_index(base, |index| index.floor(from).copied()).await?;
+        let walker = match entry {
+            Some(IndexEntry { offset, position, epoch, .. }) => {
+                Walker::at_batch(self.inner.owner, base, position, offset, epoch)
+            }
+            None => Walker::at_drain(self.inner.owner, base, 0, base),
+        };
+        let ahead_bytes = self.store.options.read_ahead_bytes_min;
+        Ok(Some(Cursor { log: self.inner.id, walker, window: Window::default(), ahead_bytes }))
+    }
+
+    async fn advance(&self, cursor: &mut Cursor, bounds: Bounds, taken: usize) -> Result<Advance, ReadError> {
+        loop {
+            let Some(data_end) = self.data_end(cursor.walker.segment_base()) else {
+                return Err(self.explain(bounds.from, self.storage_error("read", std::io::ErrorKind::NotFound.into())));
+            };
+            let before = cursor.walker;
+            match cursor.walker.step(&cursor.window.view(data_end)) {
+                Step::Batch(header, range) => {
+                    let too_large = taken > 0 && taken + range.len() > bounds.bytes_max;
+                    if header.next_offset() > bounds.upto || too_large {
+                        cursor.walker = before;
+                        return Ok(Advance::Full);
+                    }
+                    if header.next_offset() > bounds.from {
+                        return Ok(Advance::Batch(cursor.window.bytes.slice(range)));
+                    }
+                }
+                // What is at hand goes out before more is read.
+                Step::More(_) if taken > 0 => return Ok(Advance::Full),
+                Step::More(bytes) => self.load(cursor, bytes, data_end, bounds).await?,
+                Step::End => {
+                    if !self.next_segment(cursor)? {
+                        return Ok(Advance::Caught);
+                    }
+                }
+                Step::Bad => {
+                    let walker = cursor.walker;
+                    return Err(self.damaged(walker.expected, walker.segment_base(), walker.position));
+                }
+            }
+        }
+    }
+
+    fn data_end(&self, base: Offset) -> Option<u64> {
+        self.inner.segments.borrow().get(base).map(|segment| segment.data_bytes)
+    }
+
+    async fn load(&self, cursor: &mut Cursor, bytes: usize, data_end: u64, bounds: Bounds) -> Result<(), ReadError> {
+        let walker = cursor.walker;
+        let file = self.segment_file(walker.segment_base()).await?;
+        // A reader that asks for much at once gets it; one that reads on gets more each time.
+        let options = &self.store.options;
+        let asked = bounds.bytes_max.clamp(options.read_ahead_bytes_min, options.read_ahead_bytes_max);
+        let wanted = cursor.ahead_bytes.max(asked);
+        let window = Window::load(&*file, options, walker.position, bytes, wanted, data_end);
+        cursor.window = window.await.map_err(|error| self.storage_error("read a segment of", error))?;
+        add(&self.store.counters.disk_read_bytes, cursor.window.bytes.len() as u64);
+        cursor.ahead_bytes = (wanted * 2).min(options.read_ahead_bytes_max);
+        let have = cursor.window.bytes.len() as u64 + cursor.window.start;
+        if have < walker.position + bytes as u64 {
+            return Err(self.damaged(walker.expected, walker.segment_base(), walker.position)); // the file was cut
+        }
+        Ok(())
+    }
+
+    /// At the end of a segment: `false` if everything drained has been read.
+    fn next_segment(&self, cursor: &mut Cursor) -> Result<bool, ReadError> {
+        let walker = cursor.walker;
+        let next = self.inner.segments.borrow().after(walker.segment_base()).map(|segment| segment.base);
+        let whole_to = next.unwrap_or(self.inner.drained());
+        if walker.expected < whole_to {
+            return Err(self.damaged(walker.expected, walker.segment_base(), walker.position));
+        }
+        let Some(base) = next else { return Ok(false) };
+        cursor.walker = Walker::at_drain(self.inner.owner, base, 0, base);
+        cursor.window = Window::default();
+        Ok(true)
+    }
+
+    /// Notes damage. Reports it only if nothing else explains it: the log may have been cut from below meanwhile.
+    pub(super) fn damaged(&self, offset: Offset, base: Offset, position: u64) -> ReadError {
+        if self.inner.deleted.get() {
+            return ReadError::Deleted;
+        }
+        let positions = self.inner.positions();
+        if self.inner.segments.borrow().get(base).is_none() && base < positions.start {
+            return ReadError::OutOfRange { start: positions.start, end: positions.written };
+        }
+        // A reader of the first readable record walks over those before it in the same batch or block.
+        let offset = offset.max(positions.start);
+        let damage = Damage { offset, file: self.store.segment_path(&self.inner, base), position };
+        self.store.note_damage(&self.inner, damage.clone());
+        ReadError::Damaged(damage)
+    }
+
+    pub(super) async fn segment_file(&self, base: Offset) -> Result<Rc<D::File>, ReadError> {
+        let path = self.store.segment_path(&self.inner, base);
+        let mode = OpenMode::EXISTING.dsync(self.store.options.segment_dsync);
+        let files = &self.store.segment_files;
+        Ok(files.get(&self.store.disk, (self.inner.id, base), &path, mode).await.context("open", &path)?)
+    }
+
+    /// Looks something up in a segment's index, which is loaded or rebuilt if need be.
+    pub(super) async fn with_index<T>(&self, base: Offset, look: impl Fn(&Index) -> T) -> Result<T, ReadError> {
+        if let Some(found) = self.look_in_active(base, &look) {
+            return Ok(found);
+        }
+        let key = (self.inner.id, base);
+        if let Some(index) = self.store.indexes.get(key) {
+            return Ok(look(&index));
+        }
+        let index = self.load_index(base).await?;
+        if self.adopt_active_index(base, &index) {
+            if let Some(found) = self.look_in_active(base, &look) {
+                return Ok(found);
+            }
+        }
+        let found = look(&index);
+        if self.inner.segments.borrow().get(base).is_some_and(|segment| segment.sealed && segment.end == index.end) {
+            self.store.indexes.insert(key, Rc::new(index));
+        }
+        Ok(found)
+    }
+
+    fn look_in_active<T>(&self, base: Offset, look: &impl Fn(&Index) -> T) -> Option<T> {
+        let segments = self.inner.segments.borrow();
+        let segment = segments.get(base)?;
+        segment.index.as_ref().filter(|_| segment.index_from == 0).map(look)
+    }
+
+    /// The part of the active segment's index from before the last start has been rebuilt: puts both together.
+    fn adopt_active_index(&self, base: Offset, earlier: &Index) -> bool {
+        let mut segments = self.inner.segments.borrow_mut();
+        let Some(segment) = segments.get_mut(base) else { return false };
+        let Some(index) = segment.index.as_mut().filter(|_| segment.index_from > 0) else { return false };
+        let mut entries = earlier.entries.clone();
+        entries.retain(|entry| entry.position < segment.index_from);
+        entries.append(&mut index.entries);
+        index.entries = entries;
+        index.max_timestamp = index.max_timestamp.max(earlier.max_timestamp);
+        segment.index_from = 0;
+        true
+    }
+
+    async fn load_index(&self, base: Offset) -> Result<Index, ReadError> {
+        let (sealed, end, data_end) = {
+            let segments = self.inner.segments.borrow();
+            let Some(segment) = segments.get(base) else {
+                return Err(self.explain(base, self.storage_error("read", std::io::ErrorKind::NotFound.into())));
+            };
+            (segment.sealed, segment.end, if segment.sealed { segment.data_bytes } else { segment.index_from })
+        };
+        let path = self.store.index_path(&self.inner, base);
+        if sealed {
+            let stored = index_file::read(&self.store.disk, &path, base, end).await.context("read", &path)?;
+            if let Some(index) = stored {
+                return Ok(index);
+            }
+        }
+        let file = self.segment_file(base).await?;
+        let walker = Walker::at_drain(self.inner.owner, base, 0, base);
+        let scan = scan::scan(&*file, &self.store.options, walker, data_end);
+        let scan = scan.await.map_err(|error| self.storage_error("scan a segment of", error))?;
+        if let Some(broken) = scan.middle.or(scan.tail) {
+            return Err(self.damaged(broken.offset, base, broken.position));
+        }
+        if sealed && scan.end < end {
+            return Err(self.damaged(scan.end, base, scan.position));
+        }
+        if sealed {
+            let io_bytes_max = self.store.options.io_bytes_max;
+            if let Err(error) = index_file::write(&self.store.disk, &path, &scan.index, io_bytes_max).await {
+                tracing::warn!(path = %path.display(), %error, "could not write an index");
+            }
+        }
+        Ok(scan.index)
+    }
+
+    pub(super) async fn read_at_most_one(&self, from: Offset) -> Result<Option<Bytes>, ReadError> {
+        let upto = self.inner.positions().written;
+        Ok(self.read(from, upto, 1).await?.into_iter().next())
+    }
+}

@@ -1,0 +1,176 @@
+//! The sizes and limits of one core's store, with their reasons, and the checks that they fit together.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::codec::BLOCK_BYTES;
+use crate::error::StorageError;
+use crate::wal::frame;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// Geometry and budgets of one core's store. Every field may be tiny, so that tests reach every edge.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The data directory. The store uses `wal/<core>/` and `topics/<topic>/<partition>/` below it.
+    pub dir: PathBuf,
+    /// Size of one WAL file. Zeroed once, then recycled.
+    pub wal_file_bytes: u64,
+    /// Most WAL files of one core: bounds the disk space and the time of recovery.
+    pub wal_files_max: usize,
+    /// Largest WAL frame, padding included. One frame is one I/O.
+    pub group_bytes_max: usize,
+    /// WAL writes in flight at once. Four keep a fast drive busy (25,000 against 10,000 writes/s at one).
+    pub groups_in_flight_max: usize,
+    /// When this much of one partition waits for the same group, it is drained to its segment at once instead.
+    pub direct_drain_bytes: usize,
+    /// Partitions drained at once on behalf of waiting producers.
+    pub direct_drains_in_flight_max: usize,
+    /// Largest single I/O. Above the device's own limit some kernels stall.
+    pub io_bytes_max: usize,
+    /// I/Os of one drain or one read in flight at once.
+    pub io_in_flight_max: usize,
+    /// A partition with this many undrained bytes is drained in the background.
+    pub drain_bytes: usize,
+    /// Most bytes one drain moves before it makes them durable.
+    pub drain_bytes_max: usize,
+    /// Partitions drained at once in the background.
+    pub drains_in_flight_max: usize,
+    /// Undrained batches kept in memory by the whole core; beyond it appends are refused.
+    pub dirty_bytes_max: usize,
+    /// Drained batches kept in memory for consumers near the tail, whole core.
+    pub cache_bytes_max: usize,
+    /// Appends are refused while the disk has less free space than this; drains and the WAL may use it.
+    pub reserve_bytes: u64,
+    /// How often free space is asked for; in between it is estimated downwards.
+    pub free_check_interval: Duration,
+    /// One index entry per so many bytes of a segment.
+    pub index_interval_bytes: u64,
+    /// Index entries of closed segments kept in memory, in bytes, whole core.
+    pub index_cache_bytes_max: usize,
+    /// Segment files kept open, whole core.
+    pub open_files_max: usize,
+    /// First read of a reader that comes from disk; doubled while it reads on.
+    pub read_ahead_bytes_min: usize,
+    /// Largest read on behalf of one sequential reader.
+    pub read_ahead_bytes_max: usize,
+    /// Sequential disk readers remembered, whole core.
+    pub read_cursors_max: usize,
+    /// Segment files grow on disk by at most this much at a time.
+    pub preallocate_bytes_max: u64,
+    /// A partition's state record is written again after so many drained bytes.
+    pub state_interval_bytes: u64,
+    /// Largest snapshot of the owner stored with a state record.
+    pub snapshot_bytes_max: usize,
+    /// After so much quiet the last frame is vouched for by another one, and direct drains by a state record.
+    pub cover_delay: Duration,
+    /// After so much quiet everything is drained. Also the pace of the background loop's clock.
+    pub idle_drain_delay: Duration,
+    /// How often each log is checked for segments to delete.
+    pub retention_interval: Duration,
+    /// Logs recovered at once.
+    pub recoveries_in_flight_max: usize,
+    /// Segment writes use `O_DSYNC` instead of a sync per drain.
+    pub segment_dsync: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("heddle-data"),
+            wal_file_bytes: 64 * MIB as u64,
+            wal_files_max: 6,
+            group_bytes_max: 512 * KIB,
+            groups_in_flight_max: 4,
+            direct_drain_bytes: 256 * KIB,
+            direct_drains_in_flight_max: 16,
+            io_bytes_max: 512 * KIB,
+            io_in_flight_max: 8,
+            drain_bytes: MIB,
+            drain_bytes_max: 16 * MIB,
+            drains_in_flight_max: 16,
+            dirty_bytes_max: 128 * MIB,
+            cache_bytes_max: 128 * MIB,
+            reserve_bytes: 512 * MIB as u64,
+            free_check_interval: Duration::from_secs(1),
+            index_interval_bytes: 64 * KIB as u64,
+            index_cache_bytes_max: 16 * MIB,
+            open_files_max: 1024,
+            read_ahead_bytes_min: 128 * KIB,
+            read_ahead_bytes_max: 4 * MIB,
+            read_cursors_max: 32,
+            preallocate_bytes_max: 32 * MIB as u64,
+            state_interval_bytes: 16 * MIB as u64,
+            snapshot_bytes_max: 64 * KIB,
+            cover_delay: Duration::from_millis(30),
+            idle_drain_delay: Duration::from_secs(1),
+            retention_interval: Duration::from_secs(10),
+            recoveries_in_flight_max: 32,
+            segment_dsync: false,
+        }
+    }
+}
+
+impl Options {
+    /// Checks that the sizes fit together.
+    ///
+    /// # Errors
+    /// [`StorageError::Options`] naming the fields.
+    pub fn validate(&self) -> Result<(), StorageError> {
+        let block = BLOCK_BYTES as u64;
+        let rules = [
+            (self.wal_file_bytes.is_multiple_of(block), "wal_file_bytes must be a multiple of 4096"),
+            (self.wal_file_bytes <= WAL_FILE_BYTES_MAX, "wal_file_bytes must not exceed 1 GiB"),
+            (self.wal_files_max >= 3, "wal_files_max must be at least 3: one in use, one ready, one being emptied"),
+            (is_blocks(self.group_bytes_max), "group_bytes_max must be a multiple of 4096"),
+            (self.group_bytes_max as u64 <= self.wal_file_bytes, "group_bytes_max must fit wal_file_bytes"),
+            (self.group_bytes_max <= self.io_bytes_max, "group_bytes_max must not exceed io_bytes_max"),
+            (is_blocks(self.io_bytes_max), "io_bytes_max must be a multiple of 4096"),
+            (
+                frame::frame_bytes(2, self.direct_drain_bytes) <= self.group_bytes_max,
+                "direct_drain_bytes must fit a frame of group_bytes_max with its tables",
+            ),
+            (
+                frame::frame_bytes(1, self.snapshot_bytes_max + frame::STATE_BYTES_MAX) <= self.group_bytes_max,
+                "snapshot_bytes_max must fit a frame of group_bytes_max",
+            ),
+            (self.groups_in_flight_max > 0, "groups_in_flight_max must not be 0"),
+            (self.direct_drains_in_flight_max > 0, "direct_drains_in_flight_max must not be 0"),
+            (self.drains_in_flight_max > 0, "drains_in_flight_max must not be 0"),
+            (self.io_in_flight_max > 0, "io_in_flight_max must not be 0"),
+            (self.index_interval_bytes > 0, "index_interval_bytes must not be 0"),
+            (self.open_files_max > 0, "open_files_max must not be 0"),
+            (self.recoveries_in_flight_max > 0, "recoveries_in_flight_max must not be 0"),
+            (self.read_ahead_bytes_min <= self.read_ahead_bytes_max, "read_ahead_bytes_min exceeds its maximum"),
+            (self.read_ahead_bytes_min >= BLOCK_BYTES, "read_ahead_bytes_min must be at least 4096"),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, broken)) => Err(StorageError::Options((*broken).to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn is_blocks(bytes: usize) -> bool {
+    bytes > 0 && bytes.is_multiple_of(BLOCK_BYTES)
+}
+
+/// A WAL file is read whole at recovery, so its size bounds memory; no version makes larger ones.
+pub(crate) const WAL_FILE_BYTES_MAX: u64 = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_fit_together() {
+        Options::default().validate().unwrap();
+    }
+
+    #[test]
+    fn a_contradiction_is_named() {
+        let options = Options { group_bytes_max: 1 << 20, ..Options::default() };
+        assert!(options.validate().unwrap_err().to_string().contains("io_bytes_max"));
+    }
+}

@@ -1,0 +1,137 @@
+//! The segments of one log: which files there are, how far each reaches, and the index of the one being filled.
+
+pub mod drain_header;
+pub mod files;
+pub mod index;
+pub mod index_file;
+pub mod scan;
+pub mod walk;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use heddle_proto::ids::{Offset, Timestamp};
+
+use index::Index;
+
+/// One segment file.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    /// First offset, as in the file's name.
+    pub(crate) base: Offset,
+    /// Offset after the last batch. What a closed segment must reach for the log to be whole.
+    pub(crate) end: Offset,
+    /// Where the data ends: for an open segment the aligned position of the next drain.
+    pub(crate) data_bytes: u64,
+    /// Bytes reserved on disk.
+    pub(crate) allocated_bytes: u64,
+    /// No more drains go here.
+    pub(crate) sealed: bool,
+    /// Monotonic time of creation, or of the start of this process.
+    pub(crate) created: Duration,
+    /// Largest timestamp inside, if known without reading.
+    pub(crate) max_timestamp: Option<Timestamp>,
+    /// Index of an open segment from `index_from` on.
+    pub(crate) index: Option<Index>,
+    /// Position from which `index` is complete.
+    pub(crate) index_from: u64,
+}
+
+impl Segment {
+    /// A segment whose file has just been created.
+    pub(crate) fn new(base: Offset, now: Duration) -> Self {
+        Self {
+            base,
+            end: base,
+            data_bytes: 0,
+            allocated_bytes: 0,
+            sealed: false,
+            created: now,
+            max_timestamp: Some(Timestamp::NONE),
+            index: Some(Index::new(base)),
+            index_from: 0,
+        }
+    }
+
+    /// A segment found on disk that ends where the next one begins.
+    pub(crate) fn sealed(base: Offset, end: Offset, file_bytes: u64, now: Duration) -> Self {
+        Self {
+            base,
+            end,
+            data_bytes: file_bytes,
+            allocated_bytes: file_bytes,
+            sealed: true,
+            created: now,
+            max_timestamp: None,
+            index: None,
+            index_from: 0,
+        }
+    }
+}
+
+/// In offset order; at most the last one is open.
+#[derive(Default, Debug)]
+pub(crate) struct Segments {
+    list: VecDeque<Segment>,
+}
+
+impl Segments {
+    pub(crate) fn push(&mut self, segment: Segment) {
+        debug_assert!(self.list.back().is_none_or(|last| last.base < segment.base && last.sealed));
+        self.list.push_back(segment);
+    }
+
+    pub(crate) fn pop_first(&mut self) -> Option<Segment> {
+        self.list.pop_front()
+    }
+
+    pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Segment> {
+        self.list.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(crate) fn first(&self) -> Option<&Segment> {
+        self.list.front()
+    }
+
+    /// The segment being filled.
+    pub(crate) fn active(&self) -> Option<&Segment> {
+        self.list.back().filter(|segment| !segment.sealed)
+    }
+
+    pub(crate) fn active_mut(&mut self) -> Option<&mut Segment> {
+        self.list.back_mut().filter(|segment| !segment.sealed)
+    }
+
+    fn position(&self, offset: Offset) -> Option<usize> {
+        self.list.partition_point(|segment| segment.base <= offset).checked_sub(1)
+    }
+
+    /// The segment that should hold `offset`.
+    pub(crate) fn holding(&self, offset: Offset) -> Option<&Segment> {
+        self.list.get(self.position(offset)?)
+    }
+
+    /// The segment with this first offset.
+    pub(crate) fn get(&self, base: Offset) -> Option<&Segment> {
+        self.holding(base).filter(|segment| segment.base == base)
+    }
+
+    pub(crate) fn get_mut(&mut self, base: Offset) -> Option<&mut Segment> {
+        let position = self.position(base)?;
+        self.list.get_mut(position).filter(|segment| segment.base == base)
+    }
+
+    /// The segment after the one with first offset `base`.
+    pub(crate) fn after(&self, base: Offset) -> Option<&Segment> {
+        self.list.get(self.list.partition_point(|segment| segment.base <= base))
+    }
+
+    /// Bytes of data in all segments.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        self.list.iter().map(|segment| segment.data_bytes).sum()
+    }
+}

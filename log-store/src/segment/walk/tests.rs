@@ -1,0 +1,1 @@
+//! What the walker accepts and refuses.

@@ -1,0 +1,162 @@
+//! Deleting what nobody may read any more: whole closed segments by age, size or request, and whole logs.
+
+use std::rc::Rc;
+
+use heddle_proto::ids::{Offset, TopicPartition};
+
+use super::shared::Store;
+use super::stats::add;
+use crate::disk::{self, Disk};
+use crate::error::{IoContext, StorageError};
+use crate::layout;
+use crate::log::inner::LogInner;
+use crate::types::LogPositions;
+
+impl<D: Disk> Store<D> {
+    /// Applies retention to each of `logs`.
+    pub(crate) async fn retain(self: &Rc<Self>, logs: &[Rc<LogInner>]) -> Result<(), StorageError> {
+        for log in logs {
+            if log.deleted.get() || log.segments.borrow().len() == 0 {
+                continue;
+            }
+            self.roll_aged(log).await?;
+            let keep_from = self.retention_start(log);
+            if keep_from > log.positions().start {
+                self.advance_start(log, keep_from).await?;
+                self.remove_old_segments(log).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Closes the active segment of a quiet log when it is old, so that retention by age can reach it.
+    async fn roll_aged(&self, log: &Rc<LogInner>) -> Result<(), StorageError> {
+        let now = self.disk.now();
+        let is_aged = log.segments.borrow().active().is_some_and(|active| {
+            active.data_bytes > 0 && now.saturating_sub(active.created) >= log.config().segment_age_max
+        });
+        if is_aged {
+            let _guard = log.maintenance.acquire().await;
+            self.seal_active(log).await?;
+        }
+        Ok(())
+    }
+
+    /// The offset below which whole closed segments exceed the log's limits.
+    fn retention_start(&self, log: &LogInner) -> Offset {
+        let config = log.config();
+        let segments = log.segments.borrow();
+        let mut left_bytes = segments.data_bytes();
+        let oldest_kept = config.retention_age.map(|age| {
+            let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+            self.disk.wall().get().saturating_sub(age_ms)
+        });
+        let mut start = log.positions().start;
+        for segment in segments.iter().filter(|segment| segment.sealed) {
+            let too_much = config.retention_bytes.is_some_and(|bytes_max| left_bytes > bytes_max);
+            let newest = segment.max_timestamp.map(|newest| newest.get());
+            let too_old = oldest_kept.is_some_and(|kept| newest.is_some_and(|newest| newest < kept));
+            if !too_much && !too_old {
+                break;
+            }
+            left_bytes -= segment.data_bytes;
+            start = start.max(segment.end);
+        }
+        start.min(log.positions().durable)
+    }
+
+    /// Moves the log's start up to `start`, durably.
+    pub(crate) async fn advance_start(self: &Rc<Self>, log: &Rc<LogInner>, start: Offset) -> Result<(), StorageError> {
+        let positions = log.positions();
+        if start > positions.start {
+            log.set_positions(LogPositions { start, ..positions });
+            log.forgive_damage();
+        }
+        loop {
+            let progress = log.progress.listen();
+            if log.durable_state.get().start >= start || log.deleted.get() {
+                return Ok(());
+            }
+            if !log.state_due.get() {
+                self.request_state(log);
+            }
+            progress.await;
+        }
+    }
+
+    /// Removes the files of closed segments that end at or below the log's start.
+    pub(crate) async fn remove_old_segments(&self, log: &Rc<LogInner>) -> Result<(), StorageError> {
+        let _guard = log.maintenance.acquire().await;
+        let mut removed = false;
+        while let Some(base) = take_old_segment(log) {
+            removed = true;
+            self.segment_files.remove((log.id, base));
+            self.indexes.remove((log.id, base));
+            for path in [self.segment_path(log, base), self.index_path(log, base)] {
+                remove_if_there(&self.disk, &path).await?;
+            }
+            add(&self.counters.segments_deleted, 1);
+        }
+        if removed {
+            let dir = self.partition_dir(log);
+            self.disk.sync_dir(&dir).await.context("sync", &dir)?;
+            self.check_free();
+        }
+        Ok(())
+    }
+
+    /// Deletes a log: first the decision becomes durable, then the files go.
+    pub(crate) async fn delete(self: &Rc<Self>, partition: TopicPartition) -> Result<(), StorageError> {
+        let Some(log) = self.find(partition) else {
+            return remove_partition(&self.disk, &self.options.dir, partition).await;
+        };
+        log.deleted.set(true);
+        log.progress.notify();
+        let guard = log.maintenance.acquire().await;
+        self.request_state(&log);
+        loop {
+            let progress = log.progress.listen();
+            if log.durable_state.get().deleted {
+                break;
+            }
+            progress.await;
+        }
+        self.forget(&log);
+        remove_partition(&self.disk, &self.options.dir, partition).await?;
+        log.segments.take();
+        drop(guard);
+        self.logs.borrow_mut().remove(&partition);
+        self.check_free();
+        Ok(())
+    }
+}
+
+fn take_old_segment(log: &LogInner) -> Option<Offset> {
+    let start = log.positions().start;
+    let mut segments = log.segments.borrow_mut();
+    segments.first().filter(|segment| segment.sealed && segment.end <= start)?;
+    segments.pop_first().map(|segment| segment.base)
+}
+
+async fn remove_if_there<D: Disk>(disk: &D, path: &std::path::Path) -> Result<(), StorageError> {
+    match disk.remove(path).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StorageError::io("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a partition's directory in one step as far as a crash can see: it is renamed first.
+pub(crate) async fn remove_partition<D: Disk>(
+    disk: &D,
+    dir: &std::path::Path,
+    partition: TopicPartition,
+) -> Result<(), StorageError> {
+    let (path, trash) = (layout::partition_dir(dir, partition), layout::trash_dir(dir, partition));
+    match disk.rename(&path, &trash).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.context("rename", &path)?,
+    }
+    disk::sync_parent(disk, &path).await.context("sync the directory of", &path)?;
+    disk.remove_dir_all(&trash).await.context("remove", &trash)?;
+    disk::sync_parent(disk, &path).await.context("sync the directory of", &path)
+}

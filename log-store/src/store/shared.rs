@@ -1,0 +1,315 @@
+//! What all parts of one core's store share: logs, queues, budgets and the events that wake the loops.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use heddle_proto::ids::{CoreId, Offset, TopicPartition};
+
+use super::stats::{Counters, Stats, add};
+use crate::disk::Disk;
+use crate::event::Event;
+use crate::layout;
+use crate::log::cursor::Cursors;
+use crate::log::inner::LogInner;
+use crate::options::Options;
+use crate::segment::files::FileCache;
+use crate::segment::index_file::IndexCache;
+use crate::types::{Damage, Hooks, LogConfig, LogId, SyncMode};
+use crate::wal::files::WalFiles;
+
+/// Drained batches of one log that are kept as a cache, to be evicted in this order.
+struct CleanRun {
+    log: Rc<LogInner>,
+    upto: Offset,
+}
+
+/// Where the WAL stands.
+pub(crate) struct WalSequence {
+    /// Sequence of the last frame built.
+    pub(crate) built: Cell<u64>,
+    /// Everything up to this frame is durable.
+    pub(crate) durable: Cell<u64>,
+    /// A durable frame says so about everything up to this one.
+    pub(crate) covered: Cell<u64>,
+    /// The last durable frame with entries.
+    pub(crate) with_entries: Cell<u64>,
+}
+
+/// See the module. Owned by one core; every clone of the `Rc` lives there too.
+pub(crate) struct Store<D: Disk> {
+    pub(crate) disk: D,
+    pub(crate) options: Options,
+    pub(crate) core: CoreId,
+    pub(crate) hooks: Rc<dyn Hooks>,
+    pub(crate) wal_dir: PathBuf,
+    pub(crate) incarnation: u64,
+    pub(crate) first_generation: u64,
+    pub(crate) logs: RefCell<BTreeMap<TopicPartition, Rc<LogInner>>>,
+    next_log: Cell<u32>,
+    pub(crate) wal: RefCell<WalFiles<D::File>>,
+    pub(crate) sequence: WalSequence,
+    /// Write a frame even if no log has anything for it.
+    pub(crate) frame_wanted: Cell<bool>,
+    pub(crate) groups: RefCell<VecDeque<Rc<LogInner>>>,
+    pub(crate) direct_drains: RefCell<VecDeque<Rc<LogInner>>>,
+    pub(crate) drains: RefCell<VecDeque<Rc<LogInner>>>,
+    /// Logs whose drain found no space on the disk.
+    pub(crate) stuck: RefCell<Vec<Rc<LogInner>>>,
+    pub(crate) dirty: RefCell<VecDeque<Rc<LogInner>>>,
+    pub(crate) unrecorded: RefCell<Vec<Rc<LogInner>>>,
+    pub(crate) flushes: RefCell<BTreeMap<(Duration, LogId), Rc<LogInner>>>,
+    clean: RefCell<VecDeque<CleanRun>>,
+    pub(crate) dirty_bytes: Cell<usize>,
+    cache_bytes: Cell<usize>,
+    pub(crate) free_bytes: Cell<u64>,
+    pub(crate) disk_full: Cell<bool>,
+    pub(crate) groups_in_flight: Cell<usize>,
+    pub(crate) commit_running: Cell<bool>,
+    pub(crate) last_append: Cell<u64>,
+    pub(crate) segment_files: FileCache<D::File>,
+    pub(crate) indexes: IndexCache,
+    pub(crate) cursors: Cursors,
+    pub(crate) counters: Counters,
+    pub(crate) commit_event: Event,
+    pub(crate) background_event: Event,
+    /// Something advanced that a waiting job may depend on.
+    pub(crate) progress: Event,
+}
+
+impl<D: Disk> Store<D> {
+    pub(crate) fn new(
+        disk: D,
+        options: Options,
+        core: CoreId,
+        first_generation: u64,
+        hooks: Rc<dyn Hooks>,
+    ) -> Rc<Self> {
+        let zero = || Cell::new(0);
+        Rc::new(Self {
+            wal_dir: layout::wal_dir(&options.dir, core.get()),
+            incarnation: disk.entropy(),
+            first_generation,
+            logs: RefCell::default(),
+            next_log: Cell::new(0),
+            wal: RefCell::new(WalFiles::new(options.wal_file_bytes, first_generation)),
+            sequence: WalSequence { built: zero(), durable: zero(), covered: zero(), with_entries: zero() },
+            frame_wanted: Cell::default(),
+            groups: RefCell::default(),
+            direct_drains: RefCell::default(),
+            drains: RefCell::default(),
+            stuck: RefCell::default(),
+            dirty: RefCell::default(),
+            unrecorded: RefCell::default(),
+            flushes: RefCell::default(),
+            clean: RefCell::default(),
+            dirty_bytes: Cell::default(),
+            cache_bytes: Cell::default(),
+            free_bytes: Cell::new(u64::MAX),
+            disk_full: Cell::default(),
+            groups_in_flight: Cell::default(),
+            commit_running: Cell::default(),
+            last_append: Cell::default(),
+            segment_files: FileCache::new(options.open_files_max),
+            indexes: IndexCache::new(options.index_cache_bytes_max),
+            cursors: Cursors::new(options.read_cursors_max),
+            counters: Counters::default(),
+            commit_event: Event::default(),
+            background_event: Event::default(),
+            progress: Event::default(),
+            disk,
+            options,
+            core,
+            hooks,
+        })
+    }
+
+    /// The log of `partition`, made in memory if there is none.
+    pub(crate) fn log(&self, partition: TopicPartition, config: LogConfig) -> Rc<LogInner> {
+        let mut logs = self.logs.borrow_mut();
+        let log = logs.entry(partition).or_insert_with(|| {
+            let id = LogId::new(self.next_log.get());
+            self.next_log.set(self.next_log.get() + 1);
+            LogInner::new(id, partition, config)
+        });
+        log.clone()
+    }
+
+    pub(crate) fn find(&self, partition: TopicPartition) -> Option<Rc<LogInner>> {
+        self.logs.borrow().get(&partition).cloned()
+    }
+
+    pub(crate) fn partition_dir(&self, log: &LogInner) -> PathBuf {
+        layout::partition_dir(&self.options.dir, log.partition)
+    }
+
+    pub(crate) fn segment_path(&self, log: &LogInner, base: Offset) -> PathBuf {
+        layout::segment_file(&self.partition_dir(log), base)
+    }
+
+    pub(crate) fn index_path(&self, log: &LogInner, base: Offset) -> PathBuf {
+        layout::index_file(&self.partition_dir(log), base)
+    }
+
+    /// Puts the log in line for the next group.
+    pub(crate) fn queue_group(&self, log: &Rc<LogInner>) {
+        if !log.in_groups.replace(true) {
+            self.groups.borrow_mut().push_back(log.clone());
+        }
+        self.commit_event.notify();
+    }
+
+    /// Asks for a state record.
+    pub(crate) fn request_state(&self, log: &Rc<LogInner>) {
+        log.state_due.set(true);
+        self.queue_group(log);
+    }
+
+    /// Asks for a drain; one that producers wait for goes first.
+    pub(crate) fn request_drain(&self, log: &Rc<LogInner>) {
+        if log.held.get() {
+            return self.request_direct_drain(log);
+        }
+        if !log.in_drains.replace(true) {
+            self.drains.borrow_mut().push_back(log.clone());
+        }
+        self.background_event.notify();
+    }
+
+    pub(crate) fn request_direct_drain(&self, log: &Rc<LogInner>) {
+        self.direct_drains.borrow_mut().push_back(log.clone());
+        self.commit_event.notify();
+    }
+
+    pub(crate) fn list_dirty(&self, log: &Rc<LogInner>) {
+        if !log.in_dirty.replace(true) {
+            self.dirty.borrow_mut().push_back(log.clone());
+        }
+    }
+
+    pub(crate) fn list_unrecorded(&self, log: &Rc<LogInner>) {
+        if !log.in_unrecorded.replace(true) {
+            self.unrecorded.borrow_mut().push(log.clone());
+            self.commit_event.notify();
+        }
+    }
+
+    /// Makes sure that a flushed log is drained in time.
+    pub(crate) fn arm_flush(&self, log: &Rc<LogInner>) {
+        let SyncMode::Flush { after, .. } = log.config().sync else { return };
+        if log.flush_at.get().is_none() && log.dirty_bytes.get() > 0 {
+            let at = self.disk.now() + after;
+            log.flush_at.set(Some(at));
+            self.flushes.borrow_mut().insert((at, log.id), log.clone());
+            self.background_event.notify();
+        }
+    }
+
+    /// Everything below `upto` is on stable storage.
+    pub(crate) fn advance_durable(&self, log: &LogInner, upto: Offset) {
+        let positions = log.positions();
+        if upto <= positions.durable || log.deleted.get() {
+            return;
+        }
+        log.set_positions(crate::types::LogPositions { durable: upto, ..positions });
+        log.progress.notify();
+        self.hooks.durable(log.id, upto);
+    }
+
+    pub(crate) fn add_dirty(&self, log: &LogInner, bytes: usize) {
+        log.dirty_bytes.set(log.dirty_bytes.get() + bytes);
+        self.dirty_bytes.set(self.dirty_bytes.get() + bytes);
+    }
+
+    /// `bytes` of the log up to `upto` have been drained and become a cache.
+    pub(crate) fn make_clean(&self, log: &Rc<LogInner>, upto: Offset, bytes: usize) {
+        log.dirty_bytes.set(log.dirty_bytes.get() - bytes);
+        self.dirty_bytes.set(self.dirty_bytes.get() - bytes);
+        self.cache_bytes.set(self.cache_bytes.get() + bytes);
+        self.clean.borrow_mut().push_back(CleanRun { log: log.clone(), upto });
+        self.evict();
+        self.hooks.budget_freed();
+    }
+
+    fn evict(&self) {
+        while self.cache_bytes.get() > self.options.cache_bytes_max {
+            let Some(run) = self.clean.borrow_mut().pop_front() else { return };
+            let upto = run.upto.min(run.log.drained());
+            let bytes = run.log.tail.borrow_mut().evict(upto);
+            self.cache_bytes.set(self.cache_bytes.get() - bytes);
+        }
+    }
+
+    /// Drops everything a deleted log holds in memory.
+    pub(crate) fn forget(&self, log: &LogInner) {
+        let clean = log.tail.borrow_mut().evict(log.drained());
+        self.cache_bytes.set(self.cache_bytes.get() - clean);
+        let dirty = log.tail.borrow_mut().evict(log.positions().written);
+        self.dirty_bytes.set(self.dirty_bytes.get() - dirty);
+        log.dirty_bytes.set(0);
+        log.pending_bytes.set(0);
+        self.wal.borrow_mut().forget(log.id);
+        self.segment_files.remove_log(log.id);
+        self.indexes.remove_log(log.id);
+        self.cursors.remove_log(log.id);
+        self.clean.borrow_mut().retain(|run| run.log.id != log.id);
+        self.hooks.budget_freed();
+    }
+
+    /// Records damage and makes it known to the next start.
+    pub(crate) fn note_damage(&self, log: &Rc<LogInner>, damage: Damage) {
+        tracing::error!(partition = %log.partition, %damage, "stored records are not what was written");
+        add(&self.counters.corruptions, 1);
+        if log.note_damage(damage) {
+            self.request_state(log);
+        }
+    }
+
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        // One batch always fits an empty budget, however large.
+        let dirty = self.dirty_bytes.get();
+        dirty == 0 || dirty + bytes <= self.options.dirty_bytes_max
+    }
+
+    /// Asks the disk how much space is left.
+    pub(crate) fn check_free(&self) {
+        if let Ok(free) = self.disk.free_bytes(&self.options.dir) {
+            self.free_bytes.set(free);
+        }
+        self.judge_free();
+    }
+
+    /// Notes `bytes` as allocated until the disk is asked again.
+    pub(crate) fn spend(&self, bytes: u64) {
+        self.free_bytes.set(self.free_bytes.get().saturating_sub(bytes));
+        self.judge_free();
+    }
+
+    fn judge_free(&self) {
+        let needed = self.options.reserve_bytes.saturating_add(self.dirty_bytes.get() as u64);
+        let full = self.free_bytes.get() < needed;
+        if self.disk_full.replace(full) != full {
+            tracing::warn!(full, free_bytes = self.free_bytes.get(), "free space crossed the reserve");
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let wal = self.wal.borrow();
+        let logs = self.logs.borrow();
+        Stats {
+            counters: self.counters.values(),
+            logs: logs.len(),
+            dirty_bytes: self.dirty_bytes.get(),
+            cache_bytes: self.cache_bytes.get(),
+            wal_used_bytes: wal.used_bytes(),
+            wal_files: wal.count(),
+            groups_in_flight: self.groups_in_flight.get(),
+            open_files: self.segment_files.len(),
+            free_bytes: self.free_bytes.get(),
+            disk_full: self.disk_full.get(),
+            damaged_logs: logs.values().filter(|log| log.damage_offset().is_some()).count(),
+        }
+    }
+}

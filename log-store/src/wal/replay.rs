@@ -1,0 +1,276 @@
+//! Reads the WAL of one core back: which frames count, where the end is torn, and what damage in the middle cost.
+//!
+//! Frames of one incarnation are numbered without gaps. A frame that is missing or bad is a torn end if no other frame
+//! says that it was durable: nothing after it was ever acknowledged. Otherwise acknowledged bytes are gone, and what
+//! can still be read around them is kept.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use heddle_proto::ids::{Epoch, Offset, TopicPartition};
+
+use super::frame::{self, Entry, EntryKind, FrameHeader};
+use super::state::PartitionState;
+use crate::codec::BLOCK_BYTES;
+use crate::disk::{Disk, DiskFile, OpenMode, read_parallel};
+use crate::error::{IoContext, StorageError};
+use crate::layout;
+use crate::options::{Options, WAL_FILE_BYTES_MAX};
+
+/// A batch found in a WAL.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecoveredBatch {
+    /// First offset.
+    pub base: Offset,
+    /// Offset after the last.
+    pub next: Offset,
+    /// Epoch it was written in.
+    pub epoch: Epoch,
+    /// Its bytes; `None` if they are damaged although they were acknowledged.
+    pub bytes: Option<Bytes>,
+}
+
+/// What the WALs say about one partition. [`Self::default`] stands for one that only has segments.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RecoveredPartition {
+    /// The newest state record.
+    pub state: Option<PartitionState>,
+    /// Batches, in no particular order and perhaps twice.
+    pub batches: Vec<RecoveredBatch>,
+    /// The log starts here or later, whatever the state record says.
+    pub start_min: Offset,
+    /// The partition was deleted.
+    pub deleted: bool,
+}
+
+/// Partitions by name. Ordered, so that recovery is the same every time.
+pub type RecoveredPartitions = BTreeMap<TopicPartition, RecoveredPartition>;
+
+/// An acknowledged frame of which nothing is left, not even whose batches it held.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LostFrame {
+    /// The file in which, or after which, it should be.
+    pub file: PathBuf,
+    /// Its number.
+    pub sequence: u64,
+}
+
+/// What one or more WALs hold.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct WalContents {
+    /// What each partition has in there.
+    pub partitions: RecoveredPartitions,
+    /// Acknowledged frames that are gone. If there are any, no partition can be sure to be whole.
+    pub lost_frames: Vec<LostFrame>,
+    /// Frames that were never acknowledged and do not count.
+    pub torn_frames: u64,
+    /// Acknowledged batches and records that are damaged.
+    pub damaged_entries: u64,
+}
+
+impl WalContents {
+    /// Takes in what another WAL holds.
+    pub fn merge(&mut self, other: Self) {
+        for (partition, found) in other.partitions {
+            let known = self.partitions.entry(partition).or_default();
+            known.batches.extend(found.batches);
+            known.start_min = known.start_min.max(found.start_min);
+            known.deleted |= found.deleted;
+            found.state.into_iter().for_each(|state| known.note_state(state));
+        }
+        self.lost_frames.extend(other.lost_frames);
+        self.torn_frames += other.torn_frames;
+        self.damaged_entries += other.damaged_entries;
+    }
+}
+
+impl RecoveredPartition {
+    fn note_state(&mut self, state: PartitionState) {
+        if self.state.as_ref().is_none_or(|known| known.version < state.version) {
+            self.state = Some(state);
+        }
+    }
+}
+
+/// A frame whose header and table could be read.
+struct Found {
+    header: FrameHeader,
+    file: PathBuf,
+    /// Payloads in table order; `None` for those that are not what was written.
+    entries: Vec<(Entry, Option<Bytes>)>,
+}
+
+impl Found {
+    fn is_intact(&self) -> bool {
+        self.entries.iter().all(|(_, payload)| payload.is_some())
+    }
+}
+
+/// The frames in the bytes of one WAL file, in order. Never panics, whatever the bytes.
+pub fn frames_in(bytes: &Bytes, generation: u64) -> Vec<(FrameHeader, Vec<(Entry, Option<Bytes>)>)> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        match frame_at(bytes, at, generation) {
+            Some((header, entries)) => {
+                let end = at + header.frame_bytes as usize;
+                found.push((header, take_payloads(&bytes.slice(at..end), &entries)));
+                at = end;
+            }
+            None => at = resume(bytes, at, generation, &mut found),
+        }
+    }
+    found
+}
+
+fn belongs(header: &FrameHeader, generation: u64, position: usize, file_bytes: usize) -> bool {
+    header.generation == generation
+        && header.position == position as u64
+        && header.frame_bytes as usize <= file_bytes - position
+}
+
+fn frame_at(bytes: &[u8], at: usize, generation: u64) -> Option<(FrameHeader, Vec<Entry>)> {
+    frame::decode(&bytes[at..]).filter(|(header, _)| belongs(header, generation, at, bytes.len()))
+}
+
+/// Behind unreadable bytes at `at`: the next position where a frame begins, after taking what a second copy tells.
+fn resume(
+    bytes: &Bytes,
+    at: usize,
+    generation: u64,
+    found: &mut Vec<(FrameHeader, Vec<(Entry, Option<Bytes>)>)>,
+) -> usize {
+    let mut end = at + BLOCK_BYTES;
+    while end <= bytes.len() {
+        if let Some((header, entries)) = frame_ending_at(bytes, at, end, generation) {
+            let start = header.position as usize;
+            found.push((header, take_payloads(&bytes.slice(start..end), &entries)));
+            return end;
+        }
+        if end < bytes.len() && frame_at(bytes, end, generation).is_some() {
+            return end;
+        }
+        end += BLOCK_BYTES;
+    }
+    bytes.len()
+}
+
+fn frame_ending_at(bytes: &[u8], from: usize, end: usize, generation: u64) -> Option<(FrameHeader, Vec<Entry>)> {
+    frame::decode_back(&bytes[from..end]).filter(|(header, _)| {
+        let start = end.checked_sub(header.frame_bytes as usize);
+        start.is_some_and(|start| start >= from && belongs(header, generation, start, bytes.len()))
+    })
+}
+
+fn take_payloads(frame: &Bytes, entries: &[Entry]) -> Vec<(Entry, Option<Bytes>)> {
+    // One copy for all payloads, so that what is kept does not hold on to the whole file.
+    let mut kept = BytesMut::new();
+    let mut lengths = Vec::with_capacity(entries.len());
+    for (entry, payload) in frame::payloads(frame, entries) {
+        let intact = entry.matches(payload);
+        if intact {
+            kept.extend_from_slice(payload);
+        }
+        lengths.push((entry, intact.then_some(payload.len())));
+    }
+    lengths.into_iter().map(|(entry, bytes)| (entry, bytes.map(|bytes| kept.split_to(bytes).freeze()))).collect()
+}
+
+/// Reads and judges every WAL file of one directory.
+pub(crate) async fn replay_dir<D: Disk>(disk: &D, options: &Options, dir: &Path) -> Result<WalContents, StorageError> {
+    let mut incarnations: Vec<(u64, BTreeMap<u64, Found>)> = Vec::new();
+    let mut order: BTreeMap<u64, usize> = BTreeMap::new();
+    for generation in generations(disk, dir).await? {
+        let path = layout::wal_file(dir, generation);
+        let bytes = read_file(disk, options, &path).await?;
+        for (header, entries) in frames_in(&bytes, generation) {
+            let slot = *order.entry(header.incarnation).or_insert_with(|| {
+                incarnations.push((header.incarnation, BTreeMap::new()));
+                incarnations.len() - 1
+            });
+            incarnations[slot].1.insert(header.sequence, Found { header, file: path.clone(), entries });
+        }
+    }
+    let mut contents = WalContents::default();
+    for (_, frames) in incarnations {
+        judge(frames, &mut contents);
+    }
+    Ok(contents)
+}
+
+/// Generations of the files in a WAL directory, oldest first.
+pub(crate) async fn generations<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<u64>, StorageError> {
+    let entries = disk.list(dir).await.context("list", dir)?;
+    let mut found: Vec<u64> =
+        entries.iter().filter(|entry| !entry.is_dir).filter_map(|entry| layout::parse_wal_file(&entry.name)).collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+async fn read_file<D: Disk>(disk: &D, options: &Options, path: &Path) -> Result<Bytes, StorageError> {
+    let file = disk.open(path, OpenMode::EXISTING).await.context("open", path)?;
+    let size = file.size().await.context("measure", path)?;
+    if size > WAL_FILE_BYTES_MAX {
+        return Err(StorageError::Format { path: path.to_owned(), reason: format!("a WAL file of {size} bytes") });
+    }
+    let mut bytes = BytesMut::zeroed(size as usize);
+    let read = read_parallel(&file, 0, &mut bytes, options.io_bytes_max, options.io_in_flight_max).await;
+    bytes.truncate(read.context("read", path)?);
+    Ok(bytes.freeze())
+}
+
+/// Decides which frames of one incarnation count, and takes what they hold.
+fn judge(frames: BTreeMap<u64, Found>, contents: &mut WalContents) {
+    let headers = || frames.values().map(|found| &found.header);
+    let covered = headers().map(|header| header.durable_sequence).max().unwrap_or(0);
+    let released = headers().map(|header| header.released_sequence).max().unwrap_or(1);
+    let mut expected = released;
+    let mut torn = false;
+    for (sequence, found) in frames {
+        if sequence < released {
+            continue; // drained, and told by state records in later frames
+        }
+        note_missing(expected, sequence, covered, &found.file, contents);
+        torn |= sequence > expected && sequence > covered + 1;
+        torn |= sequence > covered && !found.is_intact();
+        expected = sequence + 1;
+        if torn {
+            contents.torn_frames += 1;
+        } else {
+            take_entries(found, contents);
+        }
+    }
+}
+
+/// Frames from `expected` to before `sequence` are gone; those that were durable are lost.
+fn note_missing(expected: u64, sequence: u64, covered: u64, file: &Path, contents: &mut WalContents) {
+    for lost in expected..sequence.min(covered + 1) {
+        contents.lost_frames.push(LostFrame { file: file.to_owned(), sequence: lost });
+    }
+}
+
+fn take_entries(found: Found, contents: &mut WalContents) {
+    for (entry, payload) in found.entries {
+        if payload.is_none() {
+            contents.damaged_entries += 1;
+        }
+        let known = contents.partitions.entry(entry.partition).or_default();
+        match entry.kind {
+            EntryKind::Batch => known.batches.push(RecoveredBatch {
+                base: entry.base,
+                next: entry.next(),
+                epoch: entry.epoch,
+                bytes: payload,
+            }),
+            EntryKind::State => {
+                known.start_min = known.start_min.max(entry.base);
+                known.deleted |= entry.offset_count > 0;
+                payload.as_ref().and_then(PartitionState::decode).into_iter().for_each(|state| known.note_state(state));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Frames that count and frames that do not.

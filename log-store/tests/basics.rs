@@ -1,0 +1,245 @@
+//! The life of a log, step by step, over the in-memory disk.
+
+mod support;
+
+use std::time::Duration;
+
+use heddle_log_store::{LogConfig, ReadError, SyncMode};
+use heddle_proto::ids::{Offset, Timestamp};
+use support::{World, make_batch, partition, tiny};
+
+fn config() -> LogConfig {
+    LogConfig { segment_bytes: 32 << 10, ..LogConfig::default() }
+}
+
+fn append(world: &World, index: u32, count: i64, bytes: usize) {
+    let log = world.log(partition(index), config());
+    for _ in 0..count {
+        let (batch, header) = make_batch(log.positions().written, 0, 1, bytes, 1000);
+        log.append(batch, &header).unwrap();
+    }
+}
+
+fn read_all(world: &mut World, index: u32) -> Vec<Offset> {
+    let log = world.log(partition(index), config());
+    world.run(async move {
+        let (mut at, mut found) = (log.positions().start, Vec::new());
+        loop {
+            let batches = log.read(at, log.positions().written, 8 << 10).await.unwrap();
+            if batches.is_empty() {
+                return found;
+            }
+            for batch in batches {
+                let header = heddle_proto::batch::verify(&batch).unwrap();
+                found.push(header.base_offset);
+                at = header.next_offset();
+            }
+        }
+    })
+}
+
+#[test]
+fn a_lone_batch_becomes_durable_and_survives_a_crash() {
+    let mut world = World::new(1, tiny(), 1);
+    append(&world, 0, 1, 100);
+    let log = world.log(partition(0), config());
+    world.run(log.flush()).unwrap();
+    assert_eq!(log.positions().durable, Offset::new(1));
+    drop(log);
+    world.crash();
+    let contents = world.open(1).unwrap();
+    assert_eq!((contents.damaged_entries, contents.lost_frames.len()), (0, 0));
+    assert_eq!(read_all(&mut world, 0), [Offset::ZERO]);
+}
+
+#[test]
+fn many_batches_are_drained_rolled_and_read_back_from_disk_by_other_cores() {
+    let mut world = World::new(2, tiny(), 3);
+    for round in 0..40 {
+        for index in 0..5 {
+            append(&world, index, 3, 700 + round * 10);
+        }
+        world.wait(Duration::from_millis(2));
+    }
+    let log = world.log(partition(4), config());
+    world.run(log.flush()).unwrap();
+    let expected: Vec<Offset> = (0..120).map(Offset::new).collect();
+    assert_eq!(read_all(&mut world, 4), expected);
+    drop(log);
+    world.crash();
+    world.open(2).unwrap();
+    for index in 0..5 {
+        let all = read_all(&mut world, index);
+        assert!(all.len() >= 110 && all[..] == expected[..all.len()], "log {index}: {} batches", all.len());
+    }
+    assert!(world.nodes.iter().all(|node| node.store.stats().counters.disk_reads > 0));
+}
+
+#[test]
+fn large_batches_bypass_the_wal() {
+    let mut world = World::new(3, tiny(), 1);
+    append(&world, 0, 10, 20 << 10 >> 1);
+    let log = world.log(partition(0), config());
+    world.run(log.flush()).unwrap();
+    let counters = world.nodes[0].store.stats().counters;
+    assert_eq!(counters.wal_batches, 0);
+    assert!(counters.direct_drains > 0);
+    assert_eq!(read_all(&mut world, 0).len(), 10);
+}
+
+#[test]
+fn a_flushed_log_never_touches_the_wal_and_is_durable_in_time() {
+    let mut world = World::new(4, tiny(), 1);
+    let sync = SyncMode::Flush { after: Duration::from_millis(50), bytes: 1 << 20 };
+    let log = world.log(partition(0), LogConfig { sync, ..LogConfig::default() });
+    let (batch, header) = make_batch(Offset::ZERO, 0, 1, 100, 5);
+    log.append(batch, &header).unwrap();
+    world.wait(Duration::from_millis(20));
+    assert_eq!(log.positions().durable, Offset::ZERO);
+    world.wait(Duration::from_millis(80));
+    assert_eq!(log.positions().durable, Offset::new(1));
+    assert_eq!(world.nodes[0].store.stats().counters.wal_batches, 0);
+}
+
+#[test]
+fn records_are_found_by_time_in_memory_and_on_disk() {
+    let mut world = World::new(5, tiny(), 1);
+    let log = world.log(partition(0), config());
+    for index in 0..100i64 {
+        let (batch, header) = make_batch(log.positions().written, 0, 2, 900, index * 10);
+        log.append(batch, &header).unwrap();
+        if index % 8 == 0 {
+            world.run(log.flush()).unwrap();
+        }
+    }
+    world.wait(Duration::from_secs(5));
+    for index in [0, 1, 37, 98, 99] {
+        let (batch_start, second) = (Offset::new(index * 2), Offset::new(index * 2 + 1));
+        let at = |ms| log.offset_at(Timestamp::new(ms));
+        assert_eq!(world.run(at(index * 10)).unwrap(), Some((batch_start, Timestamp::new(index * 10))));
+        assert_eq!(world.run(at(index * 10 + 1)).unwrap(), Some((second, Timestamp::new(index * 10 + 1))));
+    }
+    assert_eq!(world.run(log.offset_at(Timestamp::new(992))).unwrap(), None);
+    assert_eq!(world.run(log.max_timestamp()).unwrap(), Some((Offset::new(199), Timestamp::new(991))));
+}
+
+#[test]
+fn deleted_records_stay_deleted_and_their_segments_go() {
+    let mut world = World::new(6, tiny(), 1);
+    append(&world, 0, 120, 900);
+    let log = world.log(partition(0), config());
+    world.run(log.flush()).unwrap();
+    let used = world.disk.used_bytes();
+    assert_eq!(world.run(log.delete_records(Offset::new(100))).unwrap(), Offset::new(100));
+    assert!(world.disk.used_bytes() < used);
+    drop(log);
+    world.crash();
+    world.open(1).unwrap();
+    let log = world.log(partition(0), config());
+    assert_eq!(log.positions().start, Offset::new(100));
+    let error = world.run(log.read(Offset::new(99), Offset::new(120), 1)).unwrap_err();
+    assert!(matches!(error, ReadError::OutOfRange { .. }));
+}
+
+#[test]
+fn retention_by_size_and_age_deletes_whole_segments() {
+    let mut world = World::new(7, tiny(), 1);
+    let limited = LogConfig { segment_bytes: 16 << 10, retention_bytes: Some(40 << 10), ..LogConfig::default() };
+    let log = world.log(partition(0), limited);
+    for _ in 0..100 {
+        let (batch, header) = make_batch(log.positions().written, 0, 1, 1 << 10, 1);
+        log.append(batch, &header).unwrap();
+        world.run(log.flush()).unwrap();
+    }
+    world.wait(Duration::from_secs(60));
+    assert!(log.size_bytes() <= 60 << 10 && log.positions().start > Offset::ZERO);
+    log.set_config(LogConfig {
+        retention_age: Some(Duration::from_secs(10)),
+        segment_age_max: Duration::from_secs(1),
+        ..limited
+    });
+    world.wait(Duration::from_secs(60));
+    assert_eq!((log.positions().start, log.size_bytes()), (Offset::new(100), 0));
+    let (batch, header) = make_batch(Offset::new(100), 0, 1, 100, 2);
+    log.append(batch, &header).unwrap();
+    drop(log);
+    world.wait(Duration::from_secs(5));
+    world.crash();
+    world.open(1).unwrap();
+    assert_eq!(read_all(&mut world, 0), [Offset::new(100)]);
+}
+
+#[test]
+fn a_deleted_log_leaves_nothing_behind() {
+    let mut world = World::new(8, tiny(), 2);
+    append(&world, 0, 50, 900);
+    append(&world, 2, 1, 900);
+    world.wait(Duration::from_secs(1));
+    let store = world.node(partition(0)).store.clone();
+    world.run(store.delete(partition(0))).unwrap();
+    drop(store);
+    world.crash();
+    let cores = 1;
+    world.open(cores).unwrap();
+    assert_eq!(world.nodes[0].store.recovered(), [partition(2)]);
+    assert!(world.disk.files().iter().all(|(path, _)| !path.to_string_lossy().contains(&partition(0).to_string())));
+}
+
+#[test]
+fn a_full_disk_refuses_appends_early_and_keeps_serving() {
+    let mut world = World::new(9, tiny(), 1);
+    append(&world, 0, 10, 900);
+    world.wait(Duration::from_secs(2));
+    world.disk.set_capacity(Some(world.disk.used_bytes() + (200 << 10)));
+    world.wait(Duration::from_secs(2));
+    let log = world.log(partition(0), config());
+    let mut appended = 0;
+    let refused = loop {
+        let (batch, header) = make_batch(log.positions().written, 0, 1, 4 << 10, 1);
+        if let Err(error) = log.append(batch, &header) {
+            break error;
+        }
+        appended += 1;
+        world.run(log.flush()).unwrap();
+    };
+    assert_eq!(refused, heddle_log_store::AppendError::DiskFull);
+    assert!(appended > 3);
+    world.wait(Duration::from_secs(5));
+    assert_eq!(read_all(&mut world, 0).len(), 10 + appended);
+    world.disk.set_capacity(None);
+    world.wait(Duration::from_secs(2));
+    append(&world, 0, 1, 900);
+    drop(log);
+    world.wait(Duration::from_secs(2));
+    world.crash();
+    world.open(1).unwrap();
+    assert_eq!(read_all(&mut world, 0).len(), 11 + appended);
+}
+
+#[test]
+fn a_clean_shutdown_leaves_nothing_to_replay_and_the_next_start_finds_all() {
+    let mut world = World::new(10, tiny(), 2);
+    for index in 0..6 {
+        append(&world, index, 20, 700);
+    }
+    let stores: Vec<_> = world.nodes.iter().map(|node| node.store.clone()).collect();
+    for store in stores {
+        world.run(store.shutdown()).unwrap();
+        assert_eq!(store.stats().dirty_bytes, 0);
+    }
+    world.abandon();
+    world.open(3).unwrap();
+    for index in 0..6 {
+        assert_eq!(read_all(&mut world, index).len(), 20);
+    }
+}
+
+#[test]
+fn a_failed_durable_write_ends_the_loop_and_is_not_retried() {
+    let mut world = World::new(11, tiny(), 1);
+    world.disk.fail_next(".wal");
+    append(&world, 0, 1, 100);
+    let log = world.log(partition(0), config());
+    assert!(world.try_run(log.flush()).is_err());
+    assert_eq!(log.positions().durable, Offset::ZERO);
+}
