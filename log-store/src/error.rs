@@ -52,13 +52,19 @@ impl StorageError {
         Self::Io { operation, path: path.to_owned(), source }
     }
 
-    /// Whether the disk refused because it has no space left.
+    /// Whether the disk refused because it has no space left, before anything was written. Only then may the same
+    /// thing be tried again later.
     pub fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if is_full(source))
+        matches!(self, Self::Io { operation: CREATE | RESERVE, source, .. } if is_full(source))
     }
 }
 
-pub(crate) fn is_full(error: &io::Error) -> bool {
+/// Making a file or directory.
+pub(crate) const CREATE: &str = "create";
+/// Allocating space ahead of writes.
+pub(crate) const RESERVE: &str = "reserve space in";
+
+fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

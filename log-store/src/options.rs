@@ -122,7 +122,10 @@ impl Options {
         let rules = [
             (self.wal_file_bytes.is_multiple_of(block), "wal_file_bytes must be a multiple of 4096"),
             (self.wal_file_bytes <= WAL_FILE_BYTES_MAX, "wal_file_bytes must not exceed 1 GiB"),
-            (self.wal_files_max >= 3, "wal_files_max must be at least 3: one in use, one ready, one being emptied"),
+            (
+                self.wal_files_max >= 3,
+                "wal_files_max must be at least 3: one in use, one ready, one being emptied",
+            ),
             (is_blocks(self.group_bytes_max), "group_bytes_max must be a multiple of 4096"),
             (self.group_bytes_max as u64 <= self.wal_file_bytes, "group_bytes_max must fit wal_file_bytes"),
             (self.group_bytes_max <= self.io_bytes_max, "group_bytes_max must not exceed io_bytes_max"),
@@ -132,7 +135,8 @@ impl Options {
                 "direct_drain_bytes must fit a frame of group_bytes_max with its tables",
             ),
             (
-                frame::frame_bytes(1, self.snapshot_bytes_max + frame::STATE_BYTES_MAX) <= self.group_bytes_max,
+                frame::frame_bytes(1, self.snapshot_bytes_max + frame::STATE_BYTES_MAX)
+                    <= self.group_bytes_max,
                 "snapshot_bytes_max must fit a frame of group_bytes_max",
             ),
             (self.groups_in_flight_max > 0, "groups_in_flight_max must not be 0"),
@@ -142,7 +146,10 @@ impl Options {
             (self.index_interval_bytes > 0, "index_interval_bytes must not be 0"),
             (self.open_files_max > 0, "open_files_max must not be 0"),
             (self.recoveries_in_flight_max > 0, "recoveries_in_flight_max must not be 0"),
-            (self.read_ahead_bytes_min <= self.read_ahead_bytes_max, "read_ahead_bytes_min exceeds its maximum"),
+            (
+                self.read_ahead_bytes_min <= self.read_ahead_bytes_max,
+                "read_ahead_bytes_min exceeds its maximum",
+            ),
             (self.read_ahead_bytes_min >= BLOCK_BYTES, "read_ahead_bytes_min must be at least 4096"),
         ];
         match rules.iter().find(|(holds, _)| !holds) {

@@ -1,4 +1,5 @@
 //! The life of a log, step by step, over the in-memory disk.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 mod support;
 
@@ -144,7 +145,8 @@ fn deleted_records_stay_deleted_and_their_segments_go() {
 #[test]
 fn retention_by_size_and_age_deletes_whole_segments() {
     let mut world = World::new(7, tiny(), 1);
-    let limited = LogConfig { segment_bytes: 16 << 10, retention_bytes: Some(40 << 10), ..LogConfig::default() };
+    let limited =
+        LogConfig { segment_bytes: 16 << 10, retention_bytes: Some(40 << 10), ..LogConfig::default() };
     let log = world.log(partition(0), limited);
     for _ in 0..100 {
         let (batch, header) = make_batch(log.positions().written, 0, 1, 1 << 10, 1);
@@ -182,7 +184,13 @@ fn a_deleted_log_leaves_nothing_behind() {
     let cores = 1;
     world.open(cores).unwrap();
     assert_eq!(world.nodes[0].store.recovered(), [partition(2)]);
-    assert!(world.disk.files().iter().all(|(path, _)| !path.to_string_lossy().contains(&partition(0).to_string())));
+    assert!(
+        world
+            .disk
+            .files()
+            .iter()
+            .all(|(path, _)| !path.to_string_lossy().contains(&partition(0).to_string()))
+    );
 }
 
 #[test]

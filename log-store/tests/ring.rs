@@ -1,4 +1,5 @@
 //! The store over the real disk: one life of a log through io_uring, direct I/O and a restart.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,8 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
 use heddle_log_store::{
-    GlommioDisk, Hooks, Log, LogConfig, LogId, LogStore, Options, RecoveredPartitions, SyncMode, list_partitions,
-    list_wal_dirs, replay_wal,
+    GlommioDisk, Hooks, Log, LogConfig, LogId, LogStore, Options, RecoveredPartitions, SyncMode,
+    list_partitions, list_wal_dirs, replay_wal,
 };
 use heddle_proto::batch::{self, BatchBuilder, BatchHeader, Compression};
 use heddle_proto::ids::{CoreId, Epoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
@@ -131,7 +132,10 @@ async fn third_life(options: Options) {
     assert_eq!(store.recovered(), [partition(0), partition(2)]);
     let log = store.log(partition(0), LogConfig::default());
     check(&log, 200).await;
-    assert_eq!(log.offset_at(Timestamp::new(150)).await.unwrap(), Some((Offset::new(150), Timestamp::new(150))));
+    assert_eq!(
+        log.offset_at(Timestamp::new(150)).await.unwrap(),
+        Some((Offset::new(150), Timestamp::new(150)))
+    );
 }
 
 #[test]

@@ -126,13 +126,19 @@ impl BrokerOptions {
 
     fn command(&self, data_dir: &Path, first_port: u16) -> Command {
         let mut command = Command::new(binary::heddle());
-        command.arg("serve").arg("--data-dir").arg(data_dir);
-        command.arg("--listen").arg(address(first_port + 1).to_string());
-        command.arg("--admin").arg(address(first_port).to_string());
-        command.arg("--cores").arg(self.cores.to_string());
-        command.arg("--port-mode").arg(self.port_mode.name());
-        command.arg("--node-id").arg(self.node_id.to_string());
-        for (key, value) in &self.settings {
+        command.arg("serve");
+        let own = [
+            ("data_dir", data_dir.display().to_string()),
+            ("listen", address(first_port + 1).to_string()),
+            ("admin", address(first_port).to_string()),
+            ("cores", self.cores.to_string()),
+            ("port_mode", self.port_mode.name().to_owned()),
+            ("node_id", self.node_id.to_string()),
+        ];
+        let is_set = |key: &str| self.settings.iter().any(|(known, _)| known == key);
+        let own = own.into_iter().filter(|(key, _)| !is_set(key));
+        let own = own.map(|(key, value)| (key.to_owned(), value));
+        for (key, value) in own.chain(self.settings.iter().cloned()) {
             command.arg(format!("--{}", key.replace('_', "-"))).arg(value);
         }
         // What the caller's shell says about some broker of theirs is not for this one.

@@ -143,7 +143,8 @@ pub fn consumer(
     let mut config = config(bootstrap, &[]);
     // Assigning needs the name of a group in librdkafka, although none is joined.
     config.set("group.id", "heddle-tests").set("enable.auto.commit", "false");
-    config.set("enable.partition.eof", "true").set("check.crcs", "true");
+    // An end is told after an empty fetch, so that fetches which wait long make tests slow.
+    config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "50").set("check.crcs", "true");
     for (name, value) in settings {
         config.set(*name, *value);
     }

@@ -38,7 +38,7 @@ fn topics_are_created_listed_described_altered_and_deleted() {
         assert!(described.contains(word), "{word} is not in:\n{described}");
     }
     let described = heddle(&server, &["topic", "describe", "orders", "--json"]).worked().json();
-    assert_eq!(described.get("name").and_then(|name| name.as_str()), Some("orders"));
+    assert_eq!(described.get("topic").and_then(|name| name.as_str()), Some("orders"));
     assert_eq!(described.get("partitions").and_then(|list| list.as_array()).map(Vec::len), Some(3));
 
     heddle(&server, &["topic", "alter", "orders", "--config", "retention.ms=", "--config", "flush.ms=5"])

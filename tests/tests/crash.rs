@@ -498,7 +498,7 @@ fn damage_on_disk_is_never_served() {
                 refused => break refusal(refused),
             }
         };
-        assert!(next > 0, "what lies before the damage is served");
+        assert!(next > 0, "what lies before the damage is not served: {refused:?}");
         assert!(matches!(refused.0, ErrorCode::CorruptMessage | ErrorCode::KafkaStorageError), "{refused:?}");
         assert_eq!(native::read_all(&client, topic, 1, 0).await.len(), 100, "other partitions go on");
     });

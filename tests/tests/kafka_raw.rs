@@ -9,6 +9,7 @@ use heddle_tests::broker::{Broker, BrokerOptions, PortMode};
 use heddle_tests::raw::{self, Raw};
 use heddle_tests::{kafka, records};
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -206,6 +207,23 @@ fn refusals_say_what_is_wrong_and_what_is_allowed() {
             assert!(message.contains(word), "{word:?} is not in {message:?}");
         }
     }
+    for count in [0, -2, 10_000_000] {
+        let topic = CreatableTopic::default()
+            .with_name(topic_name("ok"))
+            .with_num_partitions(count)
+            .with_replication_factor(1);
+        let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
+        let reply: CreateTopicsResponse = raw.kafka(ApiKey::CreateTopics, 7, &request);
+        assert_eq!(reply.topics[0].error_code, code(ErrorCode::InvalidPartitions), "{count}");
+        let message = reply.topics[0].error_message.as_ref().unwrap();
+        assert!(message.contains(&count.to_string()), "{count} is not in {message:?}");
+    }
+    let unknown = DescribeConfigsResource::default().with_resource_type(2).with_resource_name(words("none"));
+    let request = DescribeConfigsRequest::default().with_resources(vec![unknown]);
+    let reply: DescribeConfigsResponse = raw.kafka(ApiKey::DescribeConfigs, 4, &request);
+    let result = &reply.results[0];
+    assert_eq!(result.error_code, code(ErrorCode::UnknownTopicOrPartition));
+    assert!(result.error_message.as_ref().unwrap().contains("none"));
     alter(&mut raw);
 }
 

@@ -2,6 +2,7 @@
 
 use super::CliError;
 use crate::config::split_host_port;
+use crate::metadata::name::check_topic_name;
 use crate::runtime::{block_on::spawn, time};
 use heddle_client::router::{Environment, Located, Router, RouterOptions};
 use heddle_client::{Client, ClientError, ErrorCode, PartitionIndex, TopicInfo, connection};
@@ -90,13 +91,13 @@ impl Session {
             match topic {
                 Some(topic) if topic.error.is_none() && has_primaries(&topic) => return Ok(topic),
                 Some(topic) if !topic.error.is_none() && topic.error != ErrorCode::LeaderNotAvailable => {
-                    return Err(refused(&what, topic.error));
+                    return Err(refused(name, topic.error));
                 }
-                None => return Err(refused(&what, ErrorCode::UnknownTopicOrPartition)),
+                None => return Err(refused(name, ErrorCode::UnknownTopicOrPartition)),
                 Some(_) => time::sleep(TOPIC_PAUSE).await,
             }
         }
-        Err(refused(&what, ErrorCode::LeaderNotAvailable))
+        Err(refused(name, ErrorCode::LeaderNotAvailable))
     }
 
     /// A client's error in a user's words; `what` says what was asked for.
@@ -126,15 +127,18 @@ fn has_primaries(topic: &TopicInfo) -> bool {
     !topic.partitions.is_empty() && topic.partitions.iter().all(|partition| partition.broker >= 0)
 }
 
-fn refused(what: &str, code: ErrorCode) -> CliError {
+fn refused(name: &str, code: ErrorCode) -> CliError {
     let message = match code {
+        ErrorCode::InvalidTopicException => {
+            check_topic_name(name).err().unwrap_or_else(|| code.description().to_owned())
+        }
         ErrorCode::UnknownTopicOrPartition => {
             "it does not exist; `heddle topic list` shows what does, `heddle topic create` makes it"
                 .to_owned()
         }
         code => code.description().to_owned(),
     };
-    CliError::Refused { what: what.to_owned(), code, message }
+    CliError::Refused { what: format!("topic `{name}`"), code, message }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub enum ConfigError {
         detail: String,
     },
     /// A key that does not exist.
-    #[error("unknown key `{name}` {origin}{}; all keys are listed in docs/configuration.md and by `heddle serve --help`", nearest.map(|n| format!(": did you mean `{n}`?")).unwrap_or_default())]
+    #[error("unknown key `{name}` {origin}{}; all keys are listed in docs/configuration.md and by `heddle serve --help`", nearest.map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default())]
     UnknownKey {
         /// As written.
         name: String,

@@ -15,7 +15,11 @@ pub fn check(config: &Config) -> Finding {
     let wal_start = 2 * config.wal_file_bytes * config.core_count() as u64;
     let wal_full = config.wal_file_bytes * (config.wal_files_max * config.core_count()) as u64;
     match free_bytes(&existing(&config.data_dir)) {
-        Some(free) => classify(free, config.reserve_bytes, wal_start, wal_full),
+        Some(free) => {
+            // What `boot::data_dir` writes first: somebody's records may be here, and consumers want them.
+            let is_new = !config.data_dir.join("node.toml").exists();
+            classify(free, config.reserve_bytes, wal_start, wal_full, is_new)
+        }
         None => {
             Finding::warn(CHECK, "the file system does not say how much is free", "Watch it by other means.")
         }
@@ -36,9 +40,9 @@ fn free_bytes(path: &Path) -> Option<u64> {
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-fn classify(free: u64, reserve: u64, wal_start: u64, wal_full: u64) -> Finding {
+fn classify(free: u64, reserve: u64, wal_start: u64, wal_full: u64, is_new: bool) -> Finding {
     let found = format!("{} free", rounded(free));
-    if free < reserve + wal_start {
+    if free < wal_start || (is_new && free < reserve + wal_start) {
         let what = format!(
             "{found}, less than the reserve ({}) and the first WAL files ({})",
             format_bytes(reserve),
@@ -48,6 +52,13 @@ fn classify(free: u64, reserve: u64, wal_start: u64, wal_full: u64) -> Finding {
             CHECK,
             what,
             "Free some space, choose another --data-dir, or lower reserve_bytes or wal_file_bytes.",
+        );
+    }
+    if free < reserve + wal_start {
+        return Finding::warn(
+            CHECK,
+            format!("{found}, less than the reserve ({})", format_bytes(reserve)),
+            "Consumers are served; producers are refused until there is space. Free some, or lower reserve_bytes.",
         );
     }
     if free < reserve + 2 * wal_full {
@@ -80,10 +91,16 @@ mod tests {
     #[test]
     fn room_rules() {
         const MIB: u64 = 1 << 20;
-        for (free, verdict) in
-            [(100 * MIB, Verdict::Fail), (700 * MIB, Verdict::Warn), (10_000 * MIB, Verdict::Ok)]
-        {
-            assert_eq!(classify(free, 512 * MIB, 128 * MIB, 512 * MIB).verdict, verdict, "{free}");
+        for (free, is_new, verdict) in [
+            (100 * MIB, true, Verdict::Fail),
+            (100 * MIB, false, Verdict::Fail),
+            (200 * MIB, true, Verdict::Fail),
+            (200 * MIB, false, Verdict::Warn),
+            (700 * MIB, true, Verdict::Warn),
+            (10_000 * MIB, true, Verdict::Ok),
+        ] {
+            let found = classify(free, 512 * MIB, 128 * MIB, 512 * MIB, is_new);
+            assert_eq!(found.verdict, verdict, "{free} {is_new}");
         }
     }
 

@@ -96,7 +96,7 @@ pub fn fatal(config: &Config, finding: &Finding) -> Fatal {
     match in_use {
         Some(address) => Fatal::PortInUse {
             address: address.to_string(),
-            detail: finding.advice.clone().unwrap_or_default(),
+            detail: format!("`ss -ltnp sport = :{}` shows by whom", address.port()),
         },
         None => Fatal::Listen { address: config.listen.to_string(), detail: finding.what.clone() },
     }

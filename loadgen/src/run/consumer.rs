@@ -10,7 +10,8 @@ use crate::link::{Link, LinkError, Place};
 use crate::links::Links;
 use crate::records::values;
 use crate::stamp::Stamp;
-use crate::target::{Layout, Protocol};
+use crate::target::{Layout, Protocol, Route};
+use ahash::AHashMap;
 use bytes::Bytes;
 use heddle_client::{StartFrom, Subscription};
 use heddle_proto::batch::{Compression, batches, verify_stored};
@@ -68,6 +69,8 @@ struct State {
     thread: Rc<Thread>,
     links: Rc<Links>,
     cursors: RefCell<Vec<Cursor>>,
+    /// Index of the cursor of a topic's partition.
+    index: AHashMap<(Bytes, i32), usize>,
     done: Cell<bool>,
     /// When even a tail is no longer waited for.
     deadline: Nanos,
@@ -80,8 +83,11 @@ pub async fn run(thread: Rc<Thread>, links: Rc<Links>, cursors: Vec<Cursor>) {
         _ => thread.window.to.plus(thread.config.drain.min(Duration::from_secs(1))),
     };
     let count = cursors.len();
-    let state =
-        Rc::new(State { thread, links, cursors: RefCell::new(cursors), done: Cell::new(false), deadline });
+    let layout = thread.metadata.layout();
+    let keys = cursors.iter().map(|cursor| key_of(&layout.routes[cursor.route]));
+    let index = keys.zip(0..).collect();
+    let (cursors, done) = (RefCell::new(cursors), Cell::new(false));
+    let state = Rc::new(State { thread, links, cursors, index, done, deadline });
     state.thread.pace(state.thread.start).await;
     state.note_progress();
     let tasks: Vec<_> = match (state.thread.metadata.protocol(), state.thread.config.consume_with) {
@@ -107,6 +113,10 @@ pub async fn run(thread: Rc<Thread>, links: Rc<Links>, cursors: Vec<Cursor>) {
         }
     };
     futures_lite::future::or(all, async { glommio::timer::sleep(left).await }).await;
+}
+
+fn key_of(route: &Route) -> (Bytes, i32) {
+    (Bytes::copy_from_slice(route.topic.as_bytes()), route.partition as i32)
 }
 
 impl State {
@@ -148,8 +158,8 @@ impl State {
         }
         let mut taken = Vec::with_capacity(answers.len());
         for answer in answers.into_iter().filter(|answer| !answer.batches.is_empty()) {
-            if let Some(cursor) = self.cursor_of(&answer.topic, answer.partition) {
-                self.advance(cursor, &answer.batches);
+            if let Some(cursor) = self.index.get(&(answer.topic, answer.partition)) {
+                self.advance(*cursor, &answer.batches);
                 taken.push(answer.batches);
             }
         }
@@ -265,14 +275,6 @@ impl State {
         self.advance(cursor, batches);
         self.note_progress();
         self.take_in(batches, now);
-    }
-
-    fn cursor_of(&self, topic: &[u8], partition: i32) -> Option<usize> {
-        let layout = self.thread.metadata.layout();
-        self.cursors.borrow().iter().position(|cursor| {
-            let route = &layout.routes[cursor.route];
-            route.partition as i32 == partition && route.topic.as_bytes() == topic
-        })
     }
 
     /// Moves a cursor behind what was read; to the beginning again if that was all and the run wants it.

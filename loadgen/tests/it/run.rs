@@ -2,9 +2,14 @@
 
 use crate::support;
 use clap::Parser;
+use heddle_loadgen::batch_pool::{BatchPool, PayloadShape};
 use heddle_loadgen::cli::{Cli, Command, RunArgs};
+use heddle_loadgen::clock::Nanos;
+use heddle_loadgen::link::{Link, Place};
 use heddle_loadgen::report::folder::RunFolder;
 use heddle_loadgen::run::{self, config::RunConfig};
+use heddle_loadgen::runtime;
+use heddle_loadgen::target::Protocol;
 use std::sync::Arc;
 
 fn args(port: u16, more: &str) -> Box<RunArgs> {
@@ -100,3 +105,24 @@ fn a_topic_with_other_partitions_and_a_dead_target_are_named() {
     let error = run::execute(Arc::new(RunConfig::resolve(&dead).unwrap())).err().unwrap();
     assert!(error.contains("cannot connect to 127.0.0.1:1"), "{error}");
 }
+
+#[test]
+fn an_answer_comes_although_the_last_handle_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = support::spawn(dir.path().to_owned());
+    execute(port, "--topic t --rate 100 --duration 50ms");
+    let offset = runtime::block_on(async move {
+        let address = format!("127.0.0.1:{port}");
+        let link = Link::connect(Protocol::Kafka, &address).await.unwrap();
+        let layout = link.layout(&["t".to_owned()]).await.unwrap();
+        let end = link.offset_of(&layout.routes[0], Place::Latest).await.unwrap();
+        let stamped = BatchPool::new(SHAPE).stamp(1, 0, 0, |_| Nanos::new(1)).unwrap();
+        let answer = link.produce(&layout.routes[0], -1, stamped.bytes);
+        drop(link);
+        (end, answer.await)
+    });
+    let (end, answered) = offset.unwrap();
+    assert_eq!(answered, Ok(end));
+}
+
+const SHAPE: PayloadShape = PayloadShape { record_bytes: 50, random_ratio: 1.0, pool: 1, seed: 1 };

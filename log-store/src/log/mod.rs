@@ -131,9 +131,7 @@ impl<D: Disk> Log<D> {
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub async fn max_timestamp(
-        &self,
-    ) -> Result<Option<(Offset, heddle_proto::ids::Timestamp)>, ReadError> {
+    pub async fn max_timestamp(&self) -> Result<Option<(Offset, heddle_proto::ids::Timestamp)>, ReadError> {
         match self.newest_timestamp().await? {
             Some(newest) => self.offset_at(newest).await,
             None => Ok(None),

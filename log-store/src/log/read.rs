@@ -24,6 +24,8 @@ enum Advance {
     Full,
     /// The segments hold no more; the rest is in memory.
     Caught,
+    /// The segment was removed: its records were deleted, but not those after it.
+    Gone,
 }
 
 /// The bounds of one read.
@@ -39,7 +41,8 @@ impl<D: Disk> Log<D> {
     /// than `bytes_max`. `None` if the disk is needed or the offset cannot be served; [`Self::read`] tells which.
     pub fn read_cached(&self, from: Offset, upto: Offset, bytes_max: usize) -> Option<Vec<Bytes>> {
         let upto = self.servable(from, upto).ok()?;
-        let found = if from >= upto { Vec::new() } else { self.inner.tail.borrow().read(from, upto, bytes_max)? };
+        let found =
+            if from >= upto { Vec::new() } else { self.inner.tail.borrow().read(from, upto, bytes_max)? };
         add(&self.store.counters.cache_reads, 1);
         Some(found)
     }
@@ -102,6 +105,14 @@ impl<D: Disk> Log<D> {
                     found.push(batch);
                 }
                 Ok(Advance::Full | Advance::Caught) => break,
+                Ok(Advance::Gone) if found.is_empty() => {
+                    self.servable(bounds.from, bounds.upto)?;
+                    match self.open_cursor(bounds.from).await? {
+                        Some(fresh) => cursor = fresh,
+                        None => return Ok(found),
+                    }
+                }
+                Ok(Advance::Gone) => return Ok(found),
                 // What was found before the damage is sound.
                 Err(ReadError::Damaged(_)) if !found.is_empty() => return Ok(found),
                 Err(error) => return Err(error),
@@ -134,11 +145,15 @@ impl<D: Disk> Log<D> {
 
     async fn advance(&self, cursor: &mut Cursor, bounds: Bounds, taken: usize) -> Result<Advance, ReadError> {
         loop {
-            let Some(data_end) = self.data_end(cursor.walker.segment_base()) else {
-                return Err(self.explain(bounds.from, self.storage_error("read", std::io::ErrorKind::NotFound.into())));
+            let Some((data_end, end)) = self.segment_end(cursor.walker.segment_base()) else {
+                return Ok(Advance::Gone);
             };
             let before = cursor.walker;
-            match cursor.walker.step(&cursor.window.view(data_end)) {
+            let step = match before.expected < end {
+                true => cursor.walker.step(&cursor.window.view(data_end)),
+                false => Step::End,
+            };
+            match step {
                 Step::Batch(header, range) => {
                     let too_large = taken > 0 && taken + range.len() > bounds.bytes_max;
                     if header.next_offset() > bounds.upto || too_large {
@@ -165,11 +180,18 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    fn data_end(&self, base: Offset) -> Option<u64> {
-        self.inner.segments.borrow().get(base).map(|segment| segment.data_bytes)
+    /// Where the segment's data and its offsets end.
+    fn segment_end(&self, base: Offset) -> Option<(u64, Offset)> {
+        self.inner.segments.borrow().get(base).map(|segment| (segment.data_bytes, segment.end))
     }
 
-    async fn load(&self, cursor: &mut Cursor, bytes: usize, data_end: u64, bounds: Bounds) -> Result<(), ReadError> {
+    async fn load(
+        &self,
+        cursor: &mut Cursor,
+        bytes: usize,
+        data_end: u64,
+        bounds: Bounds,
+    ) -> Result<(), ReadError> {
         let walker = cursor.walker;
         let file = self.segment_file(walker.segment_base()).await?;
         // A reader that asks for much at once gets it; one that reads on gets more each time.
@@ -225,7 +247,11 @@ impl<D: Disk> Log<D> {
     }
 
     /// Looks something up in a segment's index, which is loaded or rebuilt if need be.
-    pub(super) async fn with_index<T>(&self, base: Offset, look: impl Fn(&Index) -> T) -> Result<T, ReadError> {
+    pub(super) async fn with_index<T>(
+        &self,
+        base: Offset,
+        look: impl Fn(&Index) -> T,
+    ) -> Result<T, ReadError> {
         if let Some(found) = self.look_in_active(base, &look) {
             return Ok(found);
         }
@@ -234,13 +260,19 @@ impl<D: Disk> Log<D> {
             return Ok(look(&index));
         }
         let index = self.load_index(base).await?;
-        if self.adopt_active_index(base, &index) {
-            if let Some(found) = self.look_in_active(base, &look) {
-                return Ok(found);
-            }
+        if self.adopt_active_index(base, &index)
+            && let Some(found) = self.look_in_active(base, &look)
+        {
+            return Ok(found);
         }
         let found = look(&index);
-        if self.inner.segments.borrow().get(base).is_some_and(|segment| segment.sealed && segment.end == index.end) {
+        if self
+            .inner
+            .segments
+            .borrow()
+            .get(base)
+            .is_some_and(|segment| segment.sealed && segment.end == index.end)
+        {
             self.store.indexes.insert(key, Rc::new(index));
         }
         Ok(found)
@@ -270,9 +302,16 @@ impl<D: Disk> Log<D> {
         let (sealed, end, data_end) = {
             let segments = self.inner.segments.borrow();
             let Some(segment) = segments.get(base) else {
-                return Err(self.explain(base, self.storage_error("read", std::io::ErrorKind::NotFound.into())));
+                return Err(
+                    self.explain(base, self.storage_error("read", std::io::ErrorKind::NotFound.into()))
+                );
             };
-            (segment.sealed, segment.end, if segment.sealed { segment.data_bytes } else { segment.index_from })
+            let known_end =
+                segment.index.as_ref().and_then(|index| index.entries.first()).map(|entry| entry.offset);
+            match segment.sealed {
+                true => (true, segment.end, segment.data_bytes),
+                false => (false, known_end.unwrap_or(segment.end), segment.index_from),
+            }
         };
         let path = self.store.index_path(&self.inner, base);
         if sealed {
@@ -285,10 +324,11 @@ impl<D: Disk> Log<D> {
         let walker = Walker::at_drain(self.inner.owner, base, 0, base);
         let scan = scan::scan(&*file, &self.store.options, walker, data_end);
         let scan = scan.await.map_err(|error| self.storage_error("scan a segment of", error))?;
-        if let Some(broken) = scan.middle.or(scan.tail) {
+        let short = scan.end < end;
+        if let Some(broken) = scan.middle.or(scan.tail.filter(|_| short)) {
             return Err(self.damaged(broken.offset, base, broken.position));
         }
-        if sealed && scan.end < end {
+        if short {
             return Err(self.damaged(scan.end, base, scan.position));
         }
         if sealed {

@@ -21,10 +21,10 @@ impl<D: Disk> Log<D> {
         while from < self.inner.positions().written {
             let Some(batch) = self.read_at_most_one(from).await? else { return Ok(None) };
             let Ok(header) = BatchHeader::parse(&batch) else { return Ok(None) };
-            if header.max_timestamp >= timestamp {
-                if let Some(found) = first_record(&batch, &header, timestamp, self.inner.positions().start) {
-                    return Ok(Some(found));
-                }
+            if header.max_timestamp >= timestamp
+                && let Some(found) = first_record(&batch, &header, timestamp, self.inner.positions().start)
+            {
+                return Ok(Some(found));
             }
             from = header.next_offset();
         }
@@ -32,7 +32,11 @@ impl<D: Disk> Log<D> {
     }
 
     /// Where in the segments to begin looking: the first index entry whose span may hold the time.
-    async fn first_candidate(&self, timestamp: Timestamp, start: Offset) -> Result<Option<Offset>, ReadError> {
+    async fn first_candidate(
+        &self,
+        timestamp: Timestamp,
+        start: Offset,
+    ) -> Result<Option<Offset>, ReadError> {
         let bases: Vec<Offset> = self.inner.segments.borrow().iter().map(|segment| segment.base).collect();
         for (position, base) in bases.iter().enumerate() {
             let ends_before_start = bases.get(position + 1).is_some_and(|next| *next <= start);
@@ -62,6 +66,16 @@ impl<D: Disk> Log<D> {
         }
     }
 
+    /// Largest timestamp in a segment.
+    pub(crate) async fn newest_in(&self, base: Offset) -> Result<Timestamp, ReadError> {
+        if let Some(known) = self.known_newest(base) {
+            return Ok(known);
+        }
+        let found = self.with_index(base, |index| index.max_timestamp).await?;
+        self.note_newest(base, found);
+        Ok(found)
+    }
+
     /// Largest timestamp of any batch that may be readable.
     pub(super) async fn newest_timestamp(&self) -> Result<Option<Timestamp>, ReadError> {
         let positions = self.inner.positions();
@@ -69,18 +83,9 @@ impl<D: Disk> Log<D> {
         for batch in self.inner.tail.borrow().from(positions.start) {
             newest = newest.max(Some(batch.max_timestamp));
         }
-        let segments: Vec<(Offset, Option<Timestamp>)> =
-            self.inner.segments.borrow().iter().map(|segment| (segment.base, segment.max_timestamp)).collect();
-        for (base, known) in segments {
-            let known = match known {
-                Some(known) => known,
-                None => {
-                    let found = self.with_index(base, |index| index.max_timestamp).await?;
-                    self.note_newest(base, found);
-                    found
-                }
-            };
-            newest = newest.max(Some(known));
+        let bases: Vec<Offset> = self.inner.segments.borrow().iter().map(|segment| segment.base).collect();
+        for base in bases {
+            newest = newest.max(Some(self.newest_in(base).await?));
         }
         Ok(newest.filter(|_| positions.start < positions.written))
     }

@@ -52,7 +52,11 @@ impl DrainHeader {
     /// The header's bytes.
     pub fn encode(&self) -> [u8; DRAIN_HEADER_BYTES] {
         let mut out = Writer::with_capacity(DRAIN_HEADER_BYTES);
-        out.put(&MAGIC).u64(self.position).i64(self.segment_base.get()).i64(self.first.get()).i64(self.next.get());
+        out.put(&MAGIC)
+            .u64(self.position)
+            .i64(self.segment_base.get())
+            .i64(self.first.get())
+            .i64(self.next.get());
         out.i32(self.epoch.get()).u32(self.data_bytes).u32(self.owner).u64(0);
         let crc = crc32c(out.as_slice());
         out.u32(crc);

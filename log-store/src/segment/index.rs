@@ -77,7 +77,10 @@ impl Index {
         out.put(&MAGIC).i64(self.base.get()).i64(self.end.get()).u64(self.data_bytes);
         out.i64(self.max_timestamp.get()).u64(self.entries.len() as u64).u64(0);
         for entry in &self.entries {
-            out.i64(entry.offset.get()).u64(entry.position).i32(entry.epoch.get()).i64(entry.max_timestamp.get());
+            out.i64(entry.offset.get())
+                .u64(entry.position)
+                .i32(entry.epoch.get())
+                .i64(entry.max_timestamp.get());
         }
         let crc = crc32c(out.as_slice());
         out.u32(crc);
@@ -108,9 +111,12 @@ impl Index {
     }
 
     fn is_ordered(&self) -> bool {
-        let grows = |pair: &[IndexEntry]| pair[0].offset < pair[1].offset && pair[0].position < pair[1].position;
+        let grows =
+            |pair: &[IndexEntry]| pair[0].offset < pair[1].offset && pair[0].position < pair[1].position;
         let ends_inside = |last: &IndexEntry| last.offset < self.end && last.position < self.data_bytes;
-        self.base <= self.end && self.entries.windows(2).all(grows) && self.entries.last().is_none_or(ends_inside)
+        self.base <= self.end
+            && self.entries.windows(2).all(grows)
+            && self.entries.last().is_none_or(ends_inside)
     }
 
     /// Memory it occupies.

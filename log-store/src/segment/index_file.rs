@@ -17,7 +17,12 @@ use crate::types::LogId;
 const INDEX_FILE_BYTES_MAX: u64 = 64 << 20;
 
 /// Writes the index beside its segment. Not synced: a torn one is noticed and rebuilt.
-pub(crate) async fn write<D: Disk>(disk: &D, path: &Path, index: &Index, io_bytes_max: usize) -> io::Result<()> {
+pub(crate) async fn write<D: Disk>(
+    disk: &D,
+    path: &Path,
+    index: &Index,
+    io_bytes_max: usize,
+) -> io::Result<()> {
     match disk.remove(path).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -35,7 +40,12 @@ pub(crate) async fn write<D: Disk>(disk: &D, path: &Path, index: &Index, io_byte
 }
 
 /// Reads an index file; `None` if it is missing, damaged or not about this segment.
-pub(crate) async fn read<D: Disk>(disk: &D, path: &Path, base: Offset, end: Offset) -> io::Result<Option<Index>> {
+pub(crate) async fn read<D: Disk>(
+    disk: &D,
+    path: &Path,
+    base: Offset,
+    end: Offset,
+) -> io::Result<Option<Index>> {
     let file = match disk.open(path, OpenMode::EXISTING).await {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

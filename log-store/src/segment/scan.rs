@@ -34,7 +34,8 @@ impl Window {
         let wanted = (position - start) + bytes_min.max(bytes_wanted) as u64;
         let bytes = align_up(wanted).min(align_up(data_end.saturating_sub(start))) as usize;
         let mut buffer = BytesMut::zeroed(bytes);
-        let read = read_parallel(file, start, &mut buffer, options.io_bytes_max, options.io_in_flight_max).await?;
+        let read =
+            read_parallel(file, start, &mut buffer, options.io_bytes_max, options.io_in_flight_max).await?;
         buffer.truncate(read.min((data_end - start.min(data_end)) as usize));
         Ok(Self { start, bytes: buffer.freeze() })
     }
@@ -75,6 +76,8 @@ pub(crate) struct Scan {
     pub(crate) middle: Option<Broken>,
     /// Damage with nothing intact behind it.
     pub(crate) tail: Option<Broken>,
+    /// Something other than zeros lies behind the last intact drain.
+    pub(crate) has_debris: bool,
 }
 
 /// Scans keep at most this many headers: enough to rebuild the owner's recent state, bounded whatever the log's size.
@@ -105,6 +108,7 @@ pub(crate) async fn scan<F: DiskFile>(
         end: walker.expected,
         middle: None,
         tail: None,
+        has_debris: false,
     };
     let window = Window::default();
     let mut scanner = Scanner { file, options, data_end, window, walker, scan, pending: Vec::new() };
@@ -120,13 +124,21 @@ impl<F: DiskFile> Scanner<'_, F> {
                 Step::Batch(header, _) => self.take(header, before),
                 Step::More(bytes) => {
                     if !self.load(self.walker.position, bytes).await? {
-                        return Ok(self.break_off(self.broken())); // the file is shorter than its data
+                        return {
+                            self.break_off(self.broken());
+                            Ok(())
+                        }; // the file is shorter than its data
                     }
                 }
                 // Zeros may be the end, or a write that never arrived: only intact drains behind them tell.
                 step @ (Step::End | Step::Bad) => match self.resync().await? {
                     Some(header) => self.skip_to(header),
-                    None => return Ok(self.end(step == Step::Bad)),
+                    None => {
+                        return {
+                            self.end(step == Step::Bad);
+                            Ok(())
+                        };
+                    }
                 },
             }
         }
@@ -203,7 +215,12 @@ impl<F: DiskFile> Scanner<'_, F> {
 
     async fn resync(&mut self) -> io::Result<Option<DrainHeader>> {
         let mut from = self.walker;
+        self.scan.has_debris = false;
         loop {
+            let view = self.window.view(self.data_end);
+            let behind =
+                view.bytes.get(from.position.saturating_sub(view.start) as usize..).unwrap_or_default();
+            self.scan.has_debris |= behind.iter().any(|byte| *byte != 0);
             if let Some(header) = find_drain(&from, &self.window.view(self.data_end)) {
                 return Ok(Some(header));
             }

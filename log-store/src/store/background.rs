@@ -11,7 +11,7 @@ use super::commit::open_wal_file;
 use super::shared::Store;
 use crate::codec::BLOCK_BYTES;
 use crate::disk::{Disk, DiskFile, OpenMode, sync_parent};
-use crate::error::{IoContext, StorageError};
+use crate::error::{CREATE, IoContext, RESERVE, StorageError};
 use crate::event::JobSet;
 use crate::layout;
 use crate::log::inner::LogInner;
@@ -80,7 +80,8 @@ impl<D: Disk> Store<D> {
     fn next_wake(&self, schedule: &Schedule) -> Duration {
         let now = self.disk.now();
         let flush = self.flushes.borrow().keys().next().map_or(Duration::MAX, |(at, _)| *at);
-        let idle_check = if self.dirty_bytes.get() > 0 { now + self.options.idle_drain_delay } else { Duration::MAX };
+        let idle_check =
+            if self.dirty_bytes.get() > 0 { now + self.options.idle_drain_delay } else { Duration::MAX };
         let retention = if schedule.retaining { Duration::MAX } else { schedule.retention_at };
         let next = flush.min(idle_check).min(retention).min(schedule.free_check_at);
         next.saturating_sub(now).max(Duration::from_millis(1))
@@ -105,7 +106,12 @@ impl<D: Disk> Store<D> {
 
     fn start_due_flushes(&self, now: Duration) {
         loop {
-            let due = self.flushes.borrow_mut().first_entry().filter(|entry| entry.key().0 <= now).map(|e| e.remove());
+            let due = self
+                .flushes
+                .borrow_mut()
+                .first_entry()
+                .filter(|entry| entry.key().0 <= now)
+                .map(|e| e.remove());
             let Some(log) = due else { return };
             log.flush_at.set(None);
             if log.dirty_bytes.get() > 0 {
@@ -117,7 +123,9 @@ impl<D: Disk> Store<D> {
     /// Above half of the budget the logs that became dirty first are drained.
     fn relieve_pressure(&self) {
         let queued = self.drains.borrow().len();
-        if self.dirty_bytes.get() > self.options.dirty_bytes_max / 2 && queued < self.options.drains_in_flight_max {
+        if self.dirty_bytes.get() > self.options.dirty_bytes_max / 2
+            && queued < self.options.drains_in_flight_max
+        {
             self.drain_oldest(self.options.drains_in_flight_max - queued);
         }
     }
@@ -161,7 +169,8 @@ impl<D: Disk> Store<D> {
             return;
         }
         let logs = self.logs_after(schedule.retention_after, RETENTION_LOGS);
-        schedule.retention_after = logs.last().map(|log| log.partition).filter(|_| logs.len() == RETENTION_LOGS);
+        schedule.retention_after =
+            logs.last().map(|log| log.partition).filter(|_| logs.len() == RETENTION_LOGS);
         if schedule.retention_after.is_none() {
             schedule.retention_at = now + self.options.retention_interval;
         }
@@ -232,8 +241,8 @@ impl<D: Disk> Store<D> {
 
     async fn write_zeros(&self, path: &std::path::Path) -> Result<(), StorageError> {
         let total = self.options.wal_file_bytes;
-        let file = self.disk.open(path, OpenMode::NEW).await.context("create", path)?;
-        file.preallocate(total).await.context("reserve space in", path)?;
+        let file = self.disk.open(path, OpenMode::NEW).await.context(CREATE, path)?;
+        file.preallocate(total).await.context(RESERVE, path)?;
         self.spend(total);
         let mut jobs: JobSet<'_, Result<(), StorageError>> = JobSet::new();
         let mut position = 0;
@@ -278,10 +287,14 @@ impl<D: Disk> Store<D> {
         let mut wal = self.wal.borrow_mut();
         let Some(oldest) = wal.oldest_mut() else { return Vec::new() };
         let generation = oldest.generation;
-        while let Some(entry) = oldest.batches.first_entry().filter(|entry| is_recorded(&entry.get().0, entry.get().1)) {
+        while let Some(entry) =
+            oldest.batches.first_entry().filter(|entry| is_recorded(&entry.get().0, entry.get().1))
+        {
             entry.remove();
         }
-        while let Some(entry) = oldest.states.first_entry().filter(|entry| is_elsewhere(entry.get(), generation)) {
+        while let Some(entry) =
+            oldest.states.first_entry().filter(|entry| is_elsewhere(entry.get(), generation))
+        {
             entry.remove();
         }
         let batches = oldest.batches.values().map(|(log, end)| Claim { log: log.clone(), drained_to: *end });

@@ -187,10 +187,11 @@ impl<D: Disk> Store<D> {
     }
 
     fn join(&self, log: &Rc<LogInner>, filling: &mut Filling) -> Joined {
-        if !log.avoids_wal() && !log.deleted.get() {
-            if let Joined::FrameFull = join_batches(log, filling) {
-                return Joined::FrameFull;
-            }
+        if !log.avoids_wal()
+            && !log.deleted.get()
+            && let Joined::FrameFull = join_batches(log, filling)
+        {
+            return Joined::FrameFull;
         }
         if log.state_due.get() { self.join_state(log, filling) } else { Joined::Everything }
     }
@@ -391,7 +392,8 @@ fn join_batches(log: &Rc<LogInner>, filling: &mut Filling) -> Joined {
             kind: EntryKind::Batch,
             partition: log.partition,
             base: batch.base,
-            offset_count: u32::try_from(batch.next.since(batch.base)).expect("a batch has at most 2^31 records"),
+            offset_count: u32::try_from(batch.next.since(batch.base))
+                .expect("a batch has at most 2^31 records"),
             epoch: batch.epoch,
             payload_bytes: batch.len() as u32,
             payload_crc: 0,
@@ -408,7 +410,12 @@ fn join_batches(log: &Rc<LogInner>, filling: &mut Filling) -> Joined {
     outcome
 }
 
-async fn write_whole<F: DiskFile>(file: Rc<F>, buffer: F::Buffer, position: u64, bytes: usize) -> io::Result<()> {
+async fn write_whole<F: DiskFile>(
+    file: Rc<F>,
+    buffer: F::Buffer,
+    position: u64,
+    bytes: usize,
+) -> io::Result<()> {
     let written = file.write_at(buffer, position).await?;
     if written == bytes {
         return Ok(());
@@ -435,7 +442,10 @@ impl Drop for Running<'_> {
 }
 
 /// Opens an existing WAL file the way frames are written.
-pub(crate) async fn open_wal_file<D: Disk>(disk: &D, path: &std::path::Path) -> Result<Rc<D::File>, StorageError> {
+pub(crate) async fn open_wal_file<D: Disk>(
+    disk: &D,
+    path: &std::path::Path,
+) -> Result<Rc<D::File>, StorageError> {
     let mode = crate::disk::OpenMode::EXISTING.dsync(true);
     Ok(Rc::new(disk.open(path, mode).await.context("open", path)?))
 }

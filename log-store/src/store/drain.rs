@@ -9,7 +9,7 @@ use super::shared::Store;
 use super::stats::add;
 use crate::codec::align_up;
 use crate::disk::{self, Disk, DiskFile, OpenMode};
-use crate::error::{IoContext, StorageError};
+use crate::error::{CREATE, IoContext, RESERVE, StorageError};
 use crate::event::JobSet;
 use crate::layout;
 use crate::log::inner::{LogInner, StagedSnapshot};
@@ -36,8 +36,13 @@ impl Plan {
         let stop = log.drain_stop();
         let mut batches = tail.from(log.drained()).peekable();
         let first = batches.peek()?;
-        let mut plan =
-            Self { first: first.base, next: first.base, epoch: first.epoch, batches: Vec::new(), data_bytes: 0 };
+        let mut plan = Self {
+            first: first.base,
+            next: first.base,
+            epoch: first.epoch,
+            batches: Vec::new(),
+            data_bytes: 0,
+        };
         for batch in batches {
             let fits = plan.batches.is_empty() || plan.data_bytes + batch.len() <= bytes_max;
             let stops = stop.is_some_and(|stop| batch.base >= stop && !plan.batches.is_empty());
@@ -128,7 +133,8 @@ impl<D: Disk> Store<D> {
         let (base, position) = active_end(log);
         let path = self.segment_path(log, base);
         let mode = OpenMode::EXISTING.dsync(self.options.segment_dsync);
-        let file = self.segment_files.get(&self.disk, (log.id, base), &path, mode).await.context("open", &path)?;
+        let file =
+            self.segment_files.get(&self.disk, (log.id, base), &path, mode).await.context("open", &path)?;
         self.reserve(log, &file, position + plan.padded_bytes(), &path).await?;
         let header = DrainHeader {
             position,
@@ -162,11 +168,14 @@ impl<D: Disk> Store<D> {
         let Some((base, data_bytes, index)) = take_active(log) else { return Ok(()) };
         let path = self.segment_path(log, base);
         let mode = OpenMode::EXISTING.dsync(self.options.segment_dsync);
-        let file = self.segment_files.get(&self.disk, (log.id, base), &path, mode).await.context("open", &path)?;
+        let file =
+            self.segment_files.get(&self.disk, (log.id, base), &path, mode).await.context("open", &path)?;
         file.truncate(data_bytes).await.context("truncate", &path)?;
         if let Some(index) = index {
             let index_path = self.index_path(log, base);
-            if let Err(error) = index_file::write(&self.disk, &index_path, &index, self.options.io_bytes_max).await {
+            if let Err(error) =
+                index_file::write(&self.disk, &index_path, &index, self.options.io_bytes_max).await
+            {
                 // It can be rebuilt from the segment at any time.
                 tracing::warn!(path = %index_path.display(), %error, "could not write an index");
             }
@@ -180,15 +189,31 @@ impl<D: Disk> Store<D> {
         let is_first = log.segments.borrow().len() == 0;
         if is_first {
             let root = layout::topics_root(&self.options.dir);
-            disk::create_dir_durable(&self.disk, &root, &dir).await.context("create", &dir)?;
+            disk::create_dir_durable(&self.disk, &root, &dir).await.context(CREATE, &dir)?;
         }
         let path = layout::segment_file(&dir, base);
         let mode = OpenMode::NEW.dsync(self.options.segment_dsync);
-        let file = self.disk.open(&path, mode).await.context("create", &path)?;
+        let file = match self.disk.open(&path, mode).await {
+            // Made by an attempt that found no space for the rest: it is empty.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AlreadyExists && self.is_empty_file(&path).await? =>
+            {
+                self.disk
+                    .open(&path, OpenMode::EXISTING.dsync(self.options.segment_dsync))
+                    .await
+                    .context("open", &path)?
+            }
+            other => other.context(CREATE, &path)?,
+        };
         self.disk.sync_dir(&dir).await.context("sync", &dir)?;
         self.segment_files.insert((log.id, base), Rc::new(file));
         log.segments.borrow_mut().push(Segment::new(base, self.disk.now()));
         Ok(())
+    }
+
+    async fn is_empty_file(&self, path: &std::path::Path) -> Result<bool, StorageError> {
+        let file = self.disk.open(path, OpenMode::EXISTING).await.context("open", path)?;
+        Ok(file.size().await.context("measure", path)? == 0)
     }
 
     /// Makes sure that the file has room up to `need_bytes`, so that a write never meets a full disk half-way.
@@ -210,7 +235,7 @@ impl<D: Disk> Store<D> {
         let target = match file.preallocate(generous).await {
             Ok(()) => generous,
             Err(_) => {
-                file.preallocate(need_bytes).await.context("reserve space in", path)?;
+                file.preallocate(need_bytes).await.context(RESERVE, path)?;
                 need_bytes
             }
         };
@@ -255,7 +280,8 @@ impl<D: Disk> Store<D> {
         let padded = plan.padded_bytes();
         self.extend_segment(log, &plan, position);
         let joined = log.joined();
-        let unjoined: usize = plan.batches.iter().filter(|batch| batch.base >= joined).map(TailBatch::len).sum();
+        let unjoined: usize =
+            plan.batches.iter().filter(|batch| batch.base >= joined).map(TailBatch::len).sum();
         log.pending_bytes.set(log.pending_bytes.get().saturating_sub(unjoined));
         log.set_drained(plan.next);
         let reached = log.segments_end();
@@ -285,8 +311,12 @@ impl<D: Disk> Store<D> {
         let mut at = position + DRAIN_HEADER_BYTES as u64;
         let mut newest = active.max_timestamp.unwrap_or(Timestamp::NONE);
         for batch in &plan.batches {
-            let entry =
-                IndexEntry { offset: batch.base, position: at, epoch: batch.epoch, max_timestamp: batch.max_timestamp };
+            let entry = IndexEntry {
+                offset: batch.base,
+                position: at,
+                epoch: batch.epoch,
+                max_timestamp: batch.max_timestamp,
+            };
             if let Some(index) = &mut active.index {
                 index.add(entry, batch.next, self.options.index_interval_bytes);
             }
@@ -343,14 +373,16 @@ impl<D: Disk> Store<D> {
                 usize::try_from(bytes).unwrap_or(usize::MAX).clamp(1, self.options.drain_bytes_max)
             }
         };
-        let awaited = matches!(log.config().sync, SyncMode::Flush { .. }) && log.drained() < log.flush_target.get();
+        let awaited =
+            matches!(log.config().sync, SyncMode::Flush { .. }) && log.drained() < log.flush_target.get();
         dirty >= enough || (awaited && dirty > 0)
     }
 }
 
 fn active_end(log: &LogInner) -> (Offset, u64) {
     let segments = log.segments.borrow();
-    let active = segments.active().expect("a segment was made before it is written, under the maintenance lock");
+    let active =
+        segments.active().expect("a segment was made before it is written, under the maintenance lock");
     (active.base, active.data_bytes)
 }
 
@@ -364,7 +396,12 @@ fn take_active(log: &LogInner) -> Option<(Offset, u64, Option<crate::segment::in
     Some((active.base, active.data_bytes, index))
 }
 
-fn check_whole(path: &std::path::Path, position: u64, want_bytes: usize, done_bytes: usize) -> Result<(), StorageError> {
+fn check_whole(
+    path: &std::path::Path,
+    position: u64,
+    want_bytes: usize,
+    done_bytes: usize,
+) -> Result<(), StorageError> {
     if want_bytes == done_bytes {
         return Ok(());
     }

@@ -28,7 +28,11 @@ use stats::Stats;
 ///
 /// # Errors
 /// If the directory or a file in it cannot be read.
-pub async fn replay_wal<D: Disk>(disk: &D, options: &Options, dir_core: u16) -> Result<WalContents, StorageError> {
+pub async fn replay_wal<D: Disk>(
+    disk: &D,
+    options: &Options,
+    dir_core: u16,
+) -> Result<WalContents, StorageError> {
     replay::replay_dir(disk, options, &layout::wal_dir(&options.dir, dir_core)).await
 }
 
@@ -50,7 +54,10 @@ pub async fn list_wal_dirs<D: Disk>(disk: &D, options: &Options) -> Result<Vec<u
 ///
 /// # Errors
 /// If a directory cannot be read or a leftover cannot be removed.
-pub async fn list_partitions<D: Disk>(disk: &D, options: &Options) -> Result<Vec<TopicPartition>, StorageError> {
+pub async fn list_partitions<D: Disk>(
+    disk: &D,
+    options: &Options,
+) -> Result<Vec<TopicPartition>, StorageError> {
     let root = layout::topics_root(&options.dir);
     let mut partitions = Vec::new();
     for topic in disk.list(&root).await.context("list", &root)? {

@@ -12,7 +12,7 @@ use super::retention::remove_partition;
 use super::shared::Store;
 use crate::codec::BLOCK_BYTES;
 use crate::disk::{self, Disk, DiskFile, OpenMode};
-use crate::error::{IoContext, StorageError};
+use crate::error::{CREATE, IoContext, StorageError};
 use crate::event::JobSet;
 use crate::layout;
 use crate::log::inner::{LogInner, RecoveredState, SegmentsEnd, StagedSnapshot};
@@ -66,18 +66,15 @@ pub(crate) async fn open<D: Disk>(
     options.validate()?;
     let wal_dir = layout::wal_dir(&options.dir, core.get());
     for dir in [wal_dir.clone(), layout::topics_root(&options.dir)] {
-        disk::create_dir_durable(&disk, &options.dir, &dir).await.context("create", &dir)?;
+        disk::create_dir_durable(&disk, &options.dir, &dir).await.context(CREATE, &dir)?;
     }
     disk::sync_parent(&disk, &options.dir).await.context("sync the directory of", &options.dir)?;
     let first_generation = generations(&disk, &wal_dir).await?.last().map_or(1, |newest| newest + 1);
     let store = Store::new(disk, options, core, first_generation, hooks);
     store.check_free();
     store.prepare_wal().await?;
-    let names: Vec<TopicPartition> = recovered
-        .iter()
-        .filter(|(_, found)| !found.deleted)
-        .map(|(partition, _)| *partition)
-        .collect();
+    let names: Vec<TopicPartition> =
+        recovered.iter().filter(|(_, found)| !found.deleted).map(|(partition, _)| *partition).collect();
     store.recover_all(recovered).await?;
     store.settle().await?;
     let gone = |log: &Rc<LogInner>| log.deleted.get();
@@ -97,7 +94,11 @@ impl<D: Disk> Store<D> {
         jobs.finish().await
     }
 
-    async fn recover(self: &Rc<Self>, partition: TopicPartition, found: RecoveredPartition) -> Result<(), StorageError> {
+    async fn recover(
+        self: &Rc<Self>,
+        partition: TopicPartition,
+        found: RecoveredPartition,
+    ) -> Result<(), StorageError> {
         if found.deleted {
             return self.recover_deleted(partition, found.state.as_ref()).await;
         }
@@ -107,9 +108,12 @@ impl<D: Disk> Store<D> {
         let first = segments.first().map(|segment| segment.base);
         let start = found.state.as_ref().map_or(first.unwrap_or(Offset::ZERO), |state| state.start);
         let start = start.max(found.start_min);
-        let end = first.unwrap_or(found.state.as_ref().map_or(Offset::ZERO, |state| state.drained.min(start)));
+        let end =
+            first.unwrap_or(found.state.as_ref().map_or(Offset::ZERO, |state| state.drained.min(start)));
         let mut rebuild = Rebuild { log, start, end, headers: VecDeque::new(), damage: None };
-        if first.is_some_and(|first| first > start) && found.state.as_ref().is_some_and(|state| state.drained > start) {
+        if first.is_some_and(|first| first > start)
+            && found.state.as_ref().is_some_and(|state| state.drained > start)
+        {
             rebuild.hole(start, &layout::segment_file(&dir, start), 0);
         }
         self.rebuild_segments(&mut rebuild, &segments, &found).await?;
@@ -232,8 +236,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// A bad end is a drain that never finished, unless something later was acknowledged. Returns whether the file may
-    /// be written on.
+    /// A bad end is a drain that never finished, unless something later was acknowledged. Whatever such a drain left is
+    /// cut off, so that it is never taken for part of a later one. Returns whether the file may be written on.
     async fn judge_end(
         &self,
         rebuild: &mut Rebuild,
@@ -244,21 +248,22 @@ impl<D: Disk> Store<D> {
         found: &RecoveredPartition,
     ) -> Result<bool, StorageError> {
         if let Some(next) = next {
-            let broken = scan.tail.map(|tail| (tail.offset, tail.position));
-            if scan.end < next || broken.is_some() {
+            if scan.end < next {
+                let broken = scan.tail.map(|tail| (tail.offset, tail.position));
                 let (offset, position) = broken.unwrap_or((scan.end, scan.position));
                 rebuild.hole(offset, path, position);
             }
             return Ok(false);
         }
-        let Some(tail) = scan.tail else { return Ok(true) };
-        if was_acknowledged(&tail, &found.batches) {
+        if let Some(tail) = scan.tail.filter(|tail| was_acknowledged(tail, &found.batches)) {
             rebuild.hole(tail.offset, path, tail.position);
             return Ok(false);
         }
-        tracing::info!(file = %path.display(), position = tail.drain_position, "cutting an unfinished drain");
-        file.truncate(tail.drain_position).await.context("truncate", path)?;
-        file.sync().await.context("sync", path)?;
+        if scan.has_debris || scan.tail.is_some() {
+            tracing::info!(file = %path.display(), position = scan.position, "cutting an unfinished drain");
+            file.truncate(scan.position).await.context("truncate", path)?;
+            file.sync().await.context("sync", path)?;
+        }
         Ok(true)
     }
 
@@ -279,7 +284,8 @@ impl<D: Disk> Store<D> {
         let mut rebuilt = Segment::new(segment.base, self.disk.now());
         rebuilt.end = end;
         rebuilt.data_bytes = scan.position;
-        rebuilt.allocated_bytes = if scan.tail.is_some() { scan.position } else { segment.file_bytes };
+        let was_cut = scan.has_debris || scan.tail.is_some();
+        rebuilt.allocated_bytes = if was_cut { scan.position } else { segment.file_bytes };
         rebuilt.max_timestamp = Some(scan.index.max_timestamp.max(before));
         rebuilt.index = Some(Index { base: segment.base, ..scan.index.clone() });
         rebuilt.index_from = scanned_from;
@@ -288,7 +294,8 @@ impl<D: Disk> Store<D> {
 
     /// Puts the WAL's batches behind the segments' end into the tail and returns the end of the log.
     fn rebuild_tail(&self, rebuild: &mut Rebuild, found: &RecoveredPartition) -> Offset {
-        let mut batches: Vec<&RecoveredBatch> = found.batches.iter().filter(|batch| batch.next > rebuild.end).collect();
+        let mut batches: Vec<&RecoveredBatch> =
+            found.batches.iter().filter(|batch| batch.next > rebuild.end).collect();
         batches.sort_by_key(|batch| (batch.base, batch.bytes.is_none()));
         batches.dedup_by_key(|batch| batch.base);
         let mut expected = rebuild.end;
@@ -325,7 +332,8 @@ impl<D: Disk> Store<D> {
             file: self.segment_path(log, offset),
             position: 0,
         });
-        for damage in rebuild.damage.clone().into_iter().chain(known).filter(|damage| damage.offset >= start) {
+        for damage in rebuild.damage.clone().into_iter().chain(known).filter(|damage| damage.offset >= start)
+        {
             tracing::error!(partition = %log.partition, %damage, "acknowledged records are missing");
             log.note_damage(damage);
         }

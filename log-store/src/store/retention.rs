@@ -9,6 +9,7 @@ use super::stats::add;
 use crate::disk::{self, Disk};
 use crate::error::{IoContext, StorageError};
 use crate::layout;
+use crate::log::Log;
 use crate::log::inner::LogInner;
 use crate::types::LogPositions;
 
@@ -20,6 +21,7 @@ impl<D: Disk> Store<D> {
                 continue;
             }
             self.roll_aged(log).await?;
+            self.learn_ages(log).await;
             let keep_from = self.retention_start(log);
             if keep_from > log.positions().start {
                 self.advance_start(log, keep_from).await?;
@@ -42,15 +44,39 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
+    /// After a restart the age of a closed segment is known only from its index.
+    async fn learn_ages(self: &Rc<Self>, log: &Rc<LogInner>) {
+        let Some(kept) = self.oldest_kept(log) else { return };
+        let handle = Log { store: self.clone(), inner: log.clone() };
+        let closed: Vec<Offset> = log
+            .segments
+            .borrow()
+            .iter()
+            .filter(|segment| segment.sealed)
+            .map(|segment| segment.base)
+            .collect();
+        for base in closed {
+            match handle.newest_in(base).await {
+                Ok(newest) if newest.get() < kept => {}
+                // Damage has been noted; neither it nor a younger segment lets retention go on.
+                _ => return,
+            }
+        }
+    }
+
+    /// The oldest record timestamp that retention by age keeps, in ms.
+    fn oldest_kept(&self, log: &LogInner) -> Option<i64> {
+        let age = log.config().retention_age?;
+        let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+        Some(self.disk.wall().get().saturating_sub(age_ms))
+    }
+
     /// The offset below which whole closed segments exceed the log's limits.
     fn retention_start(&self, log: &LogInner) -> Offset {
         let config = log.config();
         let segments = log.segments.borrow();
         let mut left_bytes = segments.data_bytes();
-        let oldest_kept = config.retention_age.map(|age| {
-            let age_ms = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-            self.disk.wall().get().saturating_sub(age_ms)
-        });
+        let oldest_kept = self.oldest_kept(log);
         let mut start = log.positions().start;
         for segment in segments.iter().filter(|segment| segment.sealed) {
             let too_much = config.retention_bytes.is_some_and(|bytes_max| left_bytes > bytes_max);
@@ -66,7 +92,11 @@ impl<D: Disk> Store<D> {
     }
 
     /// Moves the log's start up to `start`, durably.
-    pub(crate) async fn advance_start(self: &Rc<Self>, log: &Rc<LogInner>, start: Offset) -> Result<(), StorageError> {
+    pub(crate) async fn advance_start(
+        self: &Rc<Self>,
+        log: &Rc<LogInner>,
+        start: Offset,
+    ) -> Result<(), StorageError> {
         let positions = log.positions();
         if start > positions.start {
             log.set_positions(LogPositions { start, ..positions });
@@ -140,7 +170,9 @@ fn take_old_segment(log: &LogInner) -> Option<Offset> {
 
 async fn remove_if_there<D: Disk>(disk: &D, path: &std::path::Path) -> Result<(), StorageError> {
     match disk.remove(path).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(StorageError::io("remove", path, error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(StorageError::io("remove", path, error))
+        }
         _ => Ok(()),
     }
 }

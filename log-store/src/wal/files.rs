@@ -25,7 +25,14 @@ pub(crate) struct WalFile<F> {
 
 impl<F> WalFile<F> {
     fn new(file: Rc<F>, generation: u64, first_sequence: u64) -> Self {
-        Self { file, generation, position: 0, first_sequence, batches: BTreeMap::new(), states: BTreeMap::new() }
+        Self {
+            file,
+            generation,
+            position: 0,
+            first_sequence,
+            batches: BTreeMap::new(),
+            states: BTreeMap::new(),
+        }
     }
 }
 

@@ -105,7 +105,9 @@ impl Entry {
         match self.kind {
             EntryKind::State => crc32c(payload) == self.payload_crc,
             EntryKind::Batch => batch::verify_stored(payload).is_ok_and(|header| {
-                header.base_offset == self.base && header.epoch == self.epoch && header.next_offset() == self.next()
+                header.base_offset == self.base
+                    && header.epoch == self.epoch
+                    && header.next_offset() == self.next()
             }),
         }
     }
@@ -138,7 +140,12 @@ pub struct FrameHeader {
 
 impl FrameHeader {
     fn write(&self, crc: u32, out: &mut Writer) {
-        out.put(&MAGIC).u16(self.core).u16(0).u32(self.entry_count).u32(self.frame_bytes).u32(self.payload_bytes);
+        out.put(&MAGIC)
+            .u16(self.core)
+            .u16(0)
+            .u32(self.entry_count)
+            .u32(self.frame_bytes)
+            .u32(self.payload_bytes);
         out.u64(self.generation).u64(self.incarnation).u64(self.sequence).u64(self.durable_sequence);
         out.u64(self.released_sequence).u64(self.position).u32(crc).u32(0);
     }
@@ -175,7 +182,8 @@ impl FrameHeader {
             && frame_bytes.is_multiple_of(BLOCK_BYTES)
             && self.sequence > self.durable_sequence
             && table_bytes.is_some_and(|table| {
-                2 * (HEADER_BYTES + table) + self.payload_bytes as usize <= frame_bytes && table <= FRAME_BYTES_MAX
+                2 * (HEADER_BYTES + table) + self.payload_bytes as usize <= frame_bytes
+                    && table <= FRAME_BYTES_MAX
             })
     }
 
@@ -305,7 +313,8 @@ mod tests {
     }
 
     fn frame(payloads: &[&'static [u8]]) -> Vec<u8> {
-        let entries: Vec<_> = payloads.iter().map(|payload| (entry(payload), Bytes::from_static(payload))).collect();
+        let entries: Vec<_> =
+            payloads.iter().map(|payload| (entry(payload), Bytes::from_static(payload))).collect();
         let bytes: usize = payloads.iter().map(|payload| payload.len()).sum();
         let mut out = vec![0xff; frame_bytes(payloads.len(), bytes)];
         encode(header(), &entries, &mut out);
@@ -318,7 +327,8 @@ mod tests {
         let (front, entries) = decode(&frame).unwrap();
         assert_eq!(decode_back(&frame).unwrap(), (front, entries.clone()));
         assert_eq!(FrameHeader { frame_bytes: 0, payload_bytes: 0, entry_count: 0, ..front }, header());
-        let read: Vec<_> = payloads(&frame, &entries).map(|(entry, payload)| (entry.matches(payload), payload)).collect();
+        let read: Vec<_> =
+            payloads(&frame, &entries).map(|(entry, payload)| (entry.matches(payload), payload)).collect();
         assert_eq!(read, [(true, b"one".as_slice()), (true, b""), (true, b"three")]);
     }
 

@@ -107,8 +107,11 @@ impl Found {
     }
 }
 
+/// A frame's header and its entries with their payloads; `None` for a payload that is not what was written.
+pub type ReadFrame = (FrameHeader, Vec<(Entry, Option<Bytes>)>);
+
 /// The frames in the bytes of one WAL file, in order. Never panics, whatever the bytes.
-pub fn frames_in(bytes: &Bytes, generation: u64) -> Vec<(FrameHeader, Vec<(Entry, Option<Bytes>)>)> {
+pub fn frames_in(bytes: &Bytes, generation: u64) -> Vec<ReadFrame> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
@@ -135,12 +138,7 @@ fn frame_at(bytes: &[u8], at: usize, generation: u64) -> Option<(FrameHeader, Ve
 }
 
 /// Behind unreadable bytes at `at`: the next position where a frame begins, after taking what a second copy tells.
-fn resume(
-    bytes: &Bytes,
-    at: usize,
-    generation: u64,
-    found: &mut Vec<(FrameHeader, Vec<(Entry, Option<Bytes>)>)>,
-) -> usize {
+fn resume(bytes: &Bytes, at: usize, generation: u64, found: &mut Vec<ReadFrame>) -> usize {
     let mut end = at + BLOCK_BYTES;
     while end <= bytes.len() {
         if let Some((header, entries)) = frame_ending_at(bytes, at, end, generation) {
@@ -156,7 +154,12 @@ fn resume(
     bytes.len()
 }
 
-fn frame_ending_at(bytes: &[u8], from: usize, end: usize, generation: u64) -> Option<(FrameHeader, Vec<Entry>)> {
+fn frame_ending_at(
+    bytes: &[u8],
+    from: usize,
+    end: usize,
+    generation: u64,
+) -> Option<(FrameHeader, Vec<Entry>)> {
     frame::decode_back(&bytes[from..end]).filter(|(header, _)| {
         let start = end.checked_sub(header.frame_bytes as usize);
         start.is_some_and(|start| start >= from && belongs(header, generation, start, bytes.len()))
@@ -174,11 +177,18 @@ fn take_payloads(frame: &Bytes, entries: &[Entry]) -> Vec<(Entry, Option<Bytes>)
         }
         lengths.push((entry, intact.then_some(payload.len())));
     }
-    lengths.into_iter().map(|(entry, bytes)| (entry, bytes.map(|bytes| kept.split_to(bytes).freeze()))).collect()
+    lengths
+        .into_iter()
+        .map(|(entry, bytes)| (entry, bytes.map(|bytes| kept.split_to(bytes).freeze())))
+        .collect()
 }
 
 /// Reads and judges every WAL file of one directory.
-pub(crate) async fn replay_dir<D: Disk>(disk: &D, options: &Options, dir: &Path) -> Result<WalContents, StorageError> {
+pub(crate) async fn replay_dir<D: Disk>(
+    disk: &D,
+    options: &Options,
+    dir: &Path,
+) -> Result<WalContents, StorageError> {
     let mut incarnations: Vec<(u64, BTreeMap<u64, Found>)> = Vec::new();
     let mut order: BTreeMap<u64, usize> = BTreeMap::new();
     for generation in generations(disk, dir).await? {
@@ -202,8 +212,11 @@ pub(crate) async fn replay_dir<D: Disk>(disk: &D, options: &Options, dir: &Path)
 /// Generations of the files in a WAL directory, oldest first.
 pub(crate) async fn generations<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<u64>, StorageError> {
     let entries = disk.list(dir).await.context("list", dir)?;
-    let mut found: Vec<u64> =
-        entries.iter().filter(|entry| !entry.is_dir).filter_map(|entry| layout::parse_wal_file(&entry.name)).collect();
+    let mut found: Vec<u64> = entries
+        .iter()
+        .filter(|entry| !entry.is_dir)
+        .filter_map(|entry| layout::parse_wal_file(&entry.name))
+        .collect();
     found.sort_unstable();
     Ok(found)
 }
@@ -212,7 +225,10 @@ async fn read_file<D: Disk>(disk: &D, options: &Options, path: &Path) -> Result<
     let file = disk.open(path, OpenMode::EXISTING).await.context("open", path)?;
     let size = file.size().await.context("measure", path)?;
     if size > WAL_FILE_BYTES_MAX {
-        return Err(StorageError::Format { path: path.to_owned(), reason: format!("a WAL file of {size} bytes") });
+        return Err(StorageError::Format {
+            path: path.to_owned(),
+            reason: format!("a WAL file of {size} bytes"),
+        });
     }
     let mut bytes = BytesMut::zeroed(size as usize);
     let read = read_parallel(&file, 0, &mut bytes, options.io_bytes_max, options.io_in_flight_max).await;
@@ -266,7 +282,11 @@ fn take_entries(found: Found, contents: &mut WalContents) {
             EntryKind::State => {
                 known.start_min = known.start_min.max(entry.base);
                 known.deleted |= entry.offset_count > 0;
-                payload.as_ref().and_then(PartitionState::decode).into_iter().for_each(|state| known.note_state(state));
+                payload
+                    .as_ref()
+                    .and_then(PartitionState::decode)
+                    .into_iter()
+                    .for_each(|state| known.note_state(state));
             }
         }
     }

@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use heddle_log_store::{
-    Disk, Hooks, Log, LogConfig, LogId, LogStore, MemoryDisk, Options, RecoveredPartitions, StorageError, WalContents,
-    list_partitions, list_wal_dirs, replay_wal,
+    Disk, Hooks, Log, LogConfig, LogId, LogStore, MemoryDisk, Options, RecoveredPartitions, StorageError,
+    WalContents, list_partitions, list_wal_dirs, replay_wal,
 };
 use heddle_proto::batch::{self, BatchBuilder, BatchHeader, Compression};
 use heddle_proto::ids::{CoreId, Epoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
@@ -55,7 +55,13 @@ pub fn partition(index: u32) -> TopicPartition {
 }
 
 /// A batch of `record_count` records whose content follows from its place, about `bytes` long.
-pub fn make_batch(base: Offset, epoch: i32, record_count: u32, bytes: usize, timestamp: i64) -> (Bytes, BatchHeader) {
+pub fn make_batch(
+    base: Offset,
+    epoch: i32,
+    record_count: u32,
+    bytes: usize,
+    timestamp: i64,
+) -> (Bytes, BatchHeader) {
     let mut builder = BatchBuilder::new(Compression::None);
     let each = (bytes / record_count as usize).max(1);
     for index in 0..record_count {
@@ -212,7 +218,11 @@ pub fn owner_of(partition: TopicPartition, cores: u16) -> usize {
     partition.partition.get() as usize % usize::from(cores)
 }
 
-async fn boot(disk: MemoryDisk, options: Options, cores: u16) -> Result<(Vec<Node>, WalContents), StorageError> {
+async fn boot(
+    disk: MemoryDisk,
+    options: Options,
+    cores: u16,
+) -> Result<(Vec<Node>, WalContents), StorageError> {
     let dirs = list_wal_dirs(&disk, &options).await?;
     let mut contents = WalContents::default();
     for dir in &dirs {
@@ -236,7 +246,8 @@ async fn boot(disk: MemoryDisk, options: Options, cores: u16) -> Result<(Vec<Nod
         nodes.push(Node { store, owner });
     }
     for (core, node) in nodes.iter().enumerate() {
-        let own: Vec<u16> = dirs.iter().copied().filter(|dir| usize::from(*dir) % nodes.len() == core).collect();
+        let own: Vec<u16> =
+            dirs.iter().copied().filter(|dir| usize::from(*dir) % nodes.len() == core).collect();
         node.store.retire_old_wals(&own).await?;
     }
     Ok((nodes, contents))

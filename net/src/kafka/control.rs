@@ -85,6 +85,10 @@ control_apis! {
     DescribeCluster: DescribeClusterRequest => DescribeClusterResponse,
 }
 
+/// Asking for the metadata of all topics in a flexible version, librdkafka writes the null array as four zero bytes
+/// instead of one, so that the fields come three bytes too early and as many follow the request. Kafka ignores them.
+const LEFT_BY_LIBRDKAFKA: usize = 3;
+
 /// Reads the body of a control request. Strings are slices of `body`.
 ///
 /// # Errors
@@ -104,7 +108,12 @@ pub(super) fn decode_checked(
     version: i16,
     mut body: Bytes,
 ) -> Result<ControlRequest, DecodeError> {
-    check_shape(api, version, &body)?;
+    match check_shape(api, version, &body) {
+        Err(DecodeError::TrailingBytes(LEFT_BY_LIBRDKAFKA)) if api == ApiKey::Metadata => {
+            body.truncate(body.len() - LEFT_BY_LIBRDKAFKA);
+        }
+        checked => checked?,
+    }
     let mut request = read(api, &mut body, version)?;
     normalise(&mut request, version);
     Ok(request)

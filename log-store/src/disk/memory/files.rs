@@ -55,7 +55,8 @@ impl Content {
     }
 
     pub(super) fn sync_point(&self) -> SyncPoint {
-        let sectors = self.dirty_sectors.iter().map(|&sector| (sector, self.sector(sector).to_vec())).collect();
+        let sectors =
+            self.dirty_sectors.iter().map(|&sector| (sector, self.sector(sector).to_vec())).collect();
         SyncPoint { sectors, size: self.live.len(), cut: self.cut }
     }
 

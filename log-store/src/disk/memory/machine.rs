@@ -40,7 +40,8 @@ fn apply(names: &mut Names, change: &NameChange) {
         NameChange::Add(path, node) => drop(names.insert(path.clone(), *node)),
         NameChange::Remove(path) => names.retain(|name, _| !name.starts_with(path)),
         NameChange::Rename(from, to) => {
-            let moved: Vec<_> = names.iter().filter(|(name, _)| name.starts_with(from)).map(|(n, _)| n.clone()).collect();
+            let moved: Vec<_> =
+                names.iter().filter(|(name, _)| name.starts_with(from)).map(|(n, _)| n.clone()).collect();
             for name in moved {
                 let node = names.remove(&name).expect("the name was just listed");
                 let rest = name.strip_prefix(from).expect("the name begins with it");
@@ -162,7 +163,12 @@ impl Machine {
         }
     }
 
-    pub(super) fn set_timer(&mut self, old: Option<(Duration, u64)>, at: Duration, waker: &Waker) -> (Duration, u64) {
+    pub(super) fn set_timer(
+        &mut self,
+        old: Option<(Duration, u64)>,
+        at: Duration,
+        waker: &Waker,
+    ) -> (Duration, u64) {
         let key = old.unwrap_or_else(|| (at, self.id()));
         self.timers.insert(key, waker.clone());
         key
@@ -187,8 +193,8 @@ impl Machine {
         self.tear_writes();
         let mut contents = std::mem::take(&mut self.contents);
         for content in contents.values_mut() {
-            let loses_all = self.random() % 4 == 0;
-            content.crash(|| !loses_all && self.random() % 2 == 0);
+            let loses_all = self.random().is_multiple_of(4);
+            content.crash(|| !loses_all && self.random().is_multiple_of(2));
         }
         self.contents = contents;
         let kept = (self.random() % (self.changes.len() as u64 + 1)) as usize;
@@ -207,7 +213,7 @@ impl Machine {
         for write in std::mem::take(&mut self.writes).into_values().filter(|write| !write.lost) {
             let whole = self.random() % 3;
             for (index, sector) in write.bytes.chunks(SECTOR_BYTES).enumerate() {
-                let reaches = whole == 0 || whole == 1 && self.random() % 2 == 0;
+                let reaches = whole == 0 || whole == 1 && self.random().is_multiple_of(2);
                 if let Some(content) = self.contents.get_mut(&write.node).filter(|_| reaches) {
                     content.write(write.position + index * SECTOR_BYTES, sector, write.dsync);
                 }
@@ -216,10 +222,14 @@ impl Machine {
     }
 
     fn forget_unnamed(&mut self) {
-        let named: Vec<u64> = self.names.values().filter_map(|node| match node {
-            Node::File(id) => Some(*id),
-            Node::Dir => None,
-        }).collect();
+        let named: Vec<u64> = self
+            .names
+            .values()
+            .filter_map(|node| match node {
+                Node::File(id) => Some(*id),
+                Node::Dir => None,
+            })
+            .collect();
         self.contents.retain(|id, _| named.contains(id));
     }
 
@@ -293,8 +303,10 @@ impl Machine {
     }
 
     pub(super) fn create_dir_all(&mut self, path: &Path) -> io::Result<()> {
-        let mut missing: Vec<&Path> =
-            path.ancestors().take_while(|dir| dir.parent().is_some() && !self.names.contains_key(*dir)).collect();
+        let mut missing: Vec<&Path> = path
+            .ancestors()
+            .take_while(|dir| dir.parent().is_some() && !self.names.contains_key(*dir))
+            .collect();
         missing.reverse();
         for dir in missing {
             self.change(NameChange::Add(dir.to_owned(), Node::Dir));
@@ -326,8 +338,9 @@ impl Machine {
         if path.parent().is_some() && self.names.get(path) != Some(&Node::Dir) {
             return Err(not_found(path));
         }
-        let (covered, open) =
-            std::mem::take(&mut self.changes).into_iter().partition::<Vec<_>, _>(|change| change.touches(path));
+        let (covered, open) = std::mem::take(&mut self.changes)
+            .into_iter()
+            .partition::<Vec<_>, _>(|change| change.touches(path));
         covered.iter().for_each(|change| apply(&mut self.durable_names, change));
         self.changes = open;
         Ok(())

@@ -288,7 +288,11 @@ impl DiskFile for MemoryFile {
         }
         let bytes = buffer.len();
         let operation = self.disk.begin(&self.path)?;
-        let write = self.disk.machine.borrow_mut().start_write(self.node, &self.path, position, buffer, self.dsync)?;
+        let write = self
+            .disk
+            .machine
+            .borrow_mut()
+            .start_write(self.node, &self.path, position, buffer, self.dsync)?;
         operation.await;
         let mut machine = self.disk.machine.borrow_mut();
         self.check(&machine)?;

@@ -1,1 +1,181 @@
 //! Frames that count and frames that do not.
+
+use heddle_proto::batch::{self, BatchBuilder, BatchHeader, Compression};
+use heddle_proto::ids::{PartitionIndex, Timestamp, TopicId};
+
+use super::*;
+use crate::disk::MemoryDisk;
+
+const INCARNATION: u64 = 77;
+
+fn partition() -> TopicPartition {
+    TopicPartition::new(TopicId::new([3; 16]), PartitionIndex::new(0))
+}
+
+fn batch_at(base: i64) -> (Entry, Bytes) {
+    let mut builder = BatchBuilder::new(Compression::None);
+    builder.push(Timestamp::new(base), None, Some(&[base as u8; 200]), &[]).unwrap();
+    let mut bytes = builder.build().unwrap();
+    batch::assign(&mut bytes, Offset::new(base), Epoch::new(4));
+    let header = BatchHeader::parse(&bytes).unwrap();
+    let entry = Entry {
+        kind: EntryKind::Batch,
+        partition: partition(),
+        base: header.base_offset,
+        offset_count: 1,
+        epoch: header.epoch,
+        payload_bytes: bytes.len() as u32,
+        payload_crc: 0,
+    };
+    (entry, bytes.freeze())
+}
+
+/// A frame that is one block and holds the batch whose offset is its sequence.
+#[derive(Copy, Clone)]
+struct Spec {
+    generation: u64,
+    incarnation: u64,
+    sequence: u64,
+    durable: u64,
+    released: u64,
+}
+
+fn spec(sequence: u64, durable: u64) -> Spec {
+    Spec { generation: 1, incarnation: INCARNATION, sequence, durable, released: 1 }
+}
+
+fn frame_bytes(spec: Spec, position: u64) -> Vec<u8> {
+    let header = FrameHeader {
+        core: 0,
+        generation: spec.generation,
+        incarnation: spec.incarnation,
+        sequence: spec.sequence,
+        durable_sequence: spec.durable,
+        released_sequence: spec.released,
+        position,
+        frame_bytes: 0,
+        payload_bytes: 0,
+        entry_count: 0,
+    };
+    let mut out = vec![0; BLOCK_BYTES];
+    frame::encode(header, &[batch_at(spec.sequence as i64)], &mut out);
+    out
+}
+
+/// A file with these frames one after another; `None` leaves a block of zeros.
+fn file(specs: &[Option<Spec>]) -> Vec<u8> {
+    let blocks = specs.iter().enumerate().map(|(index, spec)| match spec {
+        Some(spec) => frame_bytes(*spec, (index * BLOCK_BYTES) as u64),
+        None => vec![0; BLOCK_BYTES],
+    });
+    blocks.flatten().collect()
+}
+
+fn replay(files: &[(u64, Vec<u8>)]) -> WalContents {
+    let disk = MemoryDisk::new(1);
+    let dir = Path::new("/data/wal/0");
+    disk.run(async {
+        disk.create_dir_all(dir).await.unwrap();
+        for (generation, bytes) in files {
+            let file = disk.open(&layout::wal_file(dir, *generation), OpenMode::NEW).await.unwrap();
+            file.write_at(bytes.clone(), 0).await.unwrap();
+        }
+        replay_dir(&disk, &Options::default(), dir).await.unwrap()
+    })
+}
+
+fn offsets(contents: &WalContents) -> Vec<i64> {
+    let found =
+        contents.partitions.get(&partition()).map(|found| found.batches.as_slice()).unwrap_or_default();
+    let mut offsets: Vec<i64> =
+        found.iter().filter(|batch| batch.bytes.is_some()).map(|batch| batch.base.get()).collect();
+    offsets.sort_unstable();
+    offsets
+}
+
+#[test]
+fn frames_count_up_to_the_end_across_files() {
+    let first = file(&[Some(spec(1, 0)), Some(spec(2, 1))]);
+    let second = file(&[Some(Spec { generation: 2, ..spec(3, 2) }), None]);
+    let contents = replay(&[(1, first), (2, second)]);
+    assert_eq!(offsets(&contents), [1, 2, 3]);
+    assert_eq!((contents.torn_frames, contents.damaged_entries), (0, 0));
+}
+
+#[test]
+fn frames_of_an_earlier_use_of_the_file_never_count() {
+    // The file was recycled as generation 5; its tail still holds intact frames of generation 1.
+    let recycled = file(&[
+        Some(Spec { generation: 5, incarnation: 99, ..spec(1, 0) }),
+        Some(spec(2, 1)),
+        Some(spec(3, 2)),
+    ]);
+    assert_eq!(offsets(&replay(&[(5, recycled)])), [1]);
+}
+
+#[test]
+fn a_frame_somewhere_else_than_it_was_written_does_not_count() {
+    let mut moved = file(&[Some(spec(1, 0)), None]);
+    let misplaced = frame_bytes(spec(2, 1), 0);
+    moved[BLOCK_BYTES..].copy_from_slice(&misplaced);
+    assert_eq!(offsets(&replay(&[(1, moved)])), [1]);
+}
+
+#[test]
+fn after_a_write_that_never_arrived_nothing_counts_if_nothing_was_acknowledged() {
+    // 2 was in flight together with 3 and 4 when the power went; neither says that 2 was durable.
+    let contents = replay(&[(1, file(&[Some(spec(1, 0)), None, Some(spec(3, 1)), Some(spec(4, 1))]))]);
+    assert_eq!(offsets(&contents), [1]);
+    assert_eq!(contents.torn_frames, 2);
+    assert!(contents.lost_frames.is_empty());
+}
+
+#[test]
+fn an_acknowledged_frame_that_is_gone_is_lost_and_the_rest_is_kept() {
+    let contents = replay(&[(1, file(&[Some(spec(1, 0)), None, Some(spec(3, 1)), Some(spec(4, 3))]))]);
+    assert_eq!(offsets(&contents), [1, 3, 4]);
+    assert_eq!(contents.lost_frames.iter().map(|lost| lost.sequence).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn a_torn_last_frame_is_cut_and_a_damaged_acknowledged_one_keeps_its_place() {
+    let payload_at = BLOCK_BYTES + frame::HEADER_BYTES + frame::ENTRY_BYTES + 100;
+    let mut torn = file(&[Some(spec(1, 0)), Some(spec(2, 1))]);
+    torn[payload_at] ^= 1;
+    let contents = replay(&[(1, torn)]);
+    assert_eq!((offsets(&contents), contents.torn_frames, contents.damaged_entries), (vec![1], 1, 0));
+
+    let mut damaged = file(&[Some(spec(1, 0)), Some(spec(2, 1)), Some(spec(3, 2))]);
+    damaged[payload_at] ^= 1;
+    let contents = replay(&[(1, damaged)]);
+    assert_eq!((offsets(&contents), contents.torn_frames, contents.damaged_entries), (vec![1, 3], 0, 1));
+    let batches = &contents.partitions[&partition()].batches;
+    assert!(batches.iter().any(|batch| batch.base == Offset::new(2) && batch.bytes.is_none()));
+}
+
+#[test]
+fn a_bad_header_is_made_good_by_the_second_copy() {
+    let mut damaged = file(&[Some(spec(1, 0)), Some(spec(2, 1)), Some(spec(3, 2))]);
+    damaged[BLOCK_BYTES + 40] ^= 1;
+    let contents = replay(&[(1, damaged)]);
+    assert_eq!(offsets(&contents), [1, 2, 3]);
+}
+
+#[test]
+fn released_frames_may_be_missing() {
+    let contents = replay(&[(3, file(&[Some(Spec { generation: 3, released: 5, ..spec(5, 4) })]))]);
+    assert_eq!(offsets(&contents), [5]);
+    assert!(contents.lost_frames.is_empty());
+}
+
+#[test]
+fn two_runs_are_judged_apart() {
+    let earlier = file(&[Some(spec(1, 0)), None, Some(spec(3, 1))]);
+    let later = file(&[
+        Some(Spec { generation: 2, incarnation: 78, ..spec(1, 0) }),
+        Some(Spec { generation: 2, incarnation: 78, ..spec(2, 1) }),
+    ]);
+    let contents = replay(&[(1, earlier), (2, later)]);
+    assert_eq!(offsets(&contents), [1, 1, 2]);
+    assert_eq!(contents.torn_frames, 1);
+}
