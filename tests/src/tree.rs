@@ -9,8 +9,8 @@ const LINES_MAX: usize = 900;
 /// Where the runtime's name may stand. Everything else must run without a ring.
 const GLOMMIO_HOMES: [&str; 4] = ["core/src/runtime/", "net/src/socket/", "log-store/src/disk/", "loadgen/"];
 
-/// Tests of the crates that live on it start one.
-const GLOMMIO_TESTS: [&str; 2] = ["net/tests/", "log-store/tests/"];
+/// Tests and examples of the crates that live on it start one.
+const GLOMMIO_TESTS: [&str; 3] = ["net/tests/", "log-store/tests/", "log-store/examples/"];
 
 /// Folders of the top level.
 const FOLDERS: [&str; 11] = [

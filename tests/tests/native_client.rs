@@ -421,20 +421,34 @@ fn unknown_requests_are_answered_and_the_connection_stays() {
     assert!(matches!(reply, Reply::ClusterStatus { .. }), "{reply:?}");
 }
 
-#[test]
-fn a_slow_consumer_does_not_fill_the_broker() {
-    let broker = Broker::start(BrokerOptions::new().cores(1));
-    let topic = native::run(async {
-        let client = native::connect(broker.address()).await;
-        let topic = native::create(&client, "t", 1, &[]).await;
-        for number in 0..48 {
-            native::send(&client, topic, 0, &records::noise(number, 1_000_000)).await.unwrap();
-        }
-        topic
+/// Records of 48 MB in a partition, most of them on disk only: the cache of a core is smaller here.
+async fn fill(broker: &Broker) -> TopicId {
+    let client = native::connect(broker.address()).await;
+    let topic = native::create(&client, "t", 1, &[]).await;
+    for number in 0..48 {
+        native::send(&client, topic, 0, &records::noise(number, 1_000_000)).await.unwrap();
+    }
+    topic
+}
+
+/// How much memory the broker takes more than before, once `counter` stands still.
+fn grown_when_quiet(broker: &Broker, before: u64, counter: &str) -> u64 {
+    wait::until("the broker to stop reading for those who do not", || {
+        let count = broker.metrics().sum(counter);
+        std::thread::sleep(Duration::from_millis(300));
+        (count > 0 && broker.metrics().sum(counter) == count).then_some(())
     });
+    broker.resident_bytes().saturating_sub(before)
+}
+
+#[test]
+fn slow_subscribers_do_not_fill_the_broker() {
+    const SUBSCRIBERS: usize = 60;
+    let broker = Broker::start(BrokerOptions::new().cores(1));
+    let topic = native::run(fill(&broker));
     let before = broker.resident_bytes();
     // Each asks for everything with boundless credit and reads nothing of it.
-    let slow: Vec<Raw> = (0..20)
+    let slow: Vec<Raw> = (0..SUBSCRIBERS)
         .map(|_| {
             let mut raw = Raw::native(broker.address());
             let (from, credit_bytes) = (StartFrom::Earliest, 1 << 40);
@@ -446,12 +460,26 @@ fn a_slow_consumer_does_not_fill_the_broker() {
             raw
         })
         .collect();
-    wait::until("pushes to stop", || {
-        let pushed = broker.metrics().sum("push_bytes");
-        std::thread::sleep(Duration::from_millis(300));
-        (pushed > 0 && broker.metrics().sum("push_bytes") == pushed).then_some(())
-    });
-    let grown = broker.resident_bytes().saturating_sub(before);
-    assert!(grown < 256 << 20, "20 consumers that read nothing cost {} MiB", grown >> 20);
+    let grown = grown_when_quiet(&broker, before, "push_bytes");
+    assert!(grown < 300 << 20, "{SUBSCRIBERS} subscribers that read nothing cost {} MiB", grown >> 20);
+    drop(slow);
+}
+
+#[test]
+fn pipelined_fetches_do_not_fill_the_broker() {
+    const FETCHES: u32 = 200;
+    let broker = Broker::start(BrokerOptions::new().cores(1));
+    let topic = native::run(fill(&broker));
+    let before = broker.resident_bytes();
+    // Replies of more than 6 GB, none of which is read.
+    let mut slow = Raw::native(broker.address());
+    for correlation in 0..FETCHES {
+        let bytes_max = 32 << 20;
+        let offset = Offset::new(i64::from(correlation) % 16);
+        let fetch = Request::Fetch { topic, partition: P0, offset, bytes_max, bytes_min: 0, wait_max_ms: 0 };
+        slow.tell(correlation, &fetch, &[]);
+    }
+    let grown = grown_when_quiet(&broker, before, "fetch_bytes");
+    assert!(grown < 300 << 20, "{FETCHES} fetches whose replies nobody reads cost {} MiB", grown >> 20);
     drop(slow);
 }
