@@ -65,7 +65,7 @@ impl Socket {
 
     /// Reads at least one byte behind the end of `into`; `Ok(0)` means the peer has closed.
     ///
-    /// Fills no more than `into`'s spare capacity (at least [`PROBE_BYTES`] is made).
+    /// Fills no more than `into`'s spare capacity (at least 4 KiB is made).
     pub fn poll_receive(&mut self, cx: &mut Context<'_>, into: &mut BytesMut) -> Poll<io::Result<usize>> {
         into.reserve(PROBE_BYTES);
         let mut probe = [0u8; PROBE_BYTES];

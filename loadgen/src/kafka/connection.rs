@@ -76,10 +76,12 @@ impl Connection {
         };
         let connection = self.clone();
         async move {
-            match answer {
-                Some(slot) => wire::read_produce(&mut slot.take().await?),
+            let outcome = match answer {
+                Some(slot) => slot.take().await.and_then(|mut answer| wire::read_produce(&mut answer)),
                 None => connection.shared.check().map(|()| ProduceAnswer { error: 0, base_offset: -1 }),
-            }
+            };
+            drop(connection); // named whole, or the block would keep only the field it uses
+            outcome
         }
     }
 

@@ -64,6 +64,9 @@ pub struct RunSummary {
     pub seconds: f64,
     /// Processors the generator kept busy on average, warm-up included: what it takes from a broker on the same machine.
     pub generator_cpus: f64,
+    /// Records consumed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub consumed_records: Option<u64>,
     /// Records consumed per second.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub consume_rate: Option<f64>,
@@ -145,6 +148,7 @@ impl RunSummary {
             ..Self::default()
         };
         if config.consumers > 0 {
+            summary.consumed_records = Some(counts.consumed_records);
             summary.consume_rate = Some(round(counts.consumed_records as f64 / seconds));
             summary.consume_mb_per_s = Some(round(counts.consumed_bytes as f64 / 1e6 / seconds));
             summary.add_end_to_end(&Percentiles::of(&total.end_to_end));

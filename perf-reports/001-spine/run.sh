@@ -1,0 +1,108 @@
+#!/usr/bin/env bash
+# Makes the figures of this report again: ./run.sh [OUTPUT-DIR]. About six minutes; needs some 40 GB of free disk,
+# python3 for the summary, and a machine that does nothing else.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+out=$(mkdir -p "${1:-$here/results}" && cd "${1:-$here/results}" && pwd)
+bin=${HEDDLE_BIN_DIR:-$top/target/release}
+work=$(mktemp -d "${TMPDIR:-/tmp}/heddle-report.XXXXXX")
+port=${PORT:-29292}
+admin=$((port + 500))
+cores=${CORES:-2}
+spin=${SPIN_US:-}
+broker=
+trap 'stop_broker 9; rm -rf "$work"' EXIT
+
+(cd "$top" && [ -x "$bin/heddle" ] && [ -x "$bin/heddle-loadgen" ] || cargo build --release --bins)
+rm -f "$out"/*.json "$out"/facts.txt
+
+start_broker() { # DATA-DIR: waits until it is ready and notes how long that took, in milliseconds
+  local begun now
+  begun=$(date +%s%N)
+  "$bin/heddle" serve --data-dir "$work/$1" --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --cores "$cores" \
+    ${spin:+--spin-us "$spin"} >>"$work/broker.log" 2>&1 &
+  broker=$!
+  until curl -sf "http://127.0.0.1:$admin/health/ready" >/dev/null; do
+    kill -0 "$broker" || { tail -5 "$work/broker.log"; exit 1; }
+    sleep 0.01
+  done
+  now=$(date +%s%N)
+  ready_ms=$(((now - begun) / 1000000))
+}
+
+stop_broker() { # SIGNAL
+  [ -n "$broker" ] || return 0
+  kill "-$1" "$broker" 2>/dev/null || true
+  wait "$broker" 2>/dev/null || true
+  broker=
+}
+
+note() { echo "$1 $2" | tee -a "$out/facts.txt"; }
+rss_mib() { awk '/^VmRSS/ {print int($2 / 1024)}' "/proc/$broker/status"; }
+cpu_ticks() { awk '{print $14 + $15}' "/proc/$broker/stat"; }
+
+load() { # NAME OPTION...: one run, its JSON in OUT/NAME.json
+  local name=$1
+  shift
+  "$bin/heddle-loadgen" run --json --limit-dir "$work" "$@" >"$out/$name.json" 2>>"$work/loadgen.log"
+  python3 -c "import json,sys; d=json.load(open(sys.argv[1])); print(sys.argv[2], {k: d.get(k) for k in ('p50_us','p99_us','mb_per_s','ratio_p50','ratio_p99','errors')})" "$out/$name.json" "$name"
+}
+
+native="native://127.0.0.1:$port"
+kafka="kafka://127.0.0.1:$port"
+{
+  echo "commit $(git -C "$top" rev-parse --short HEAD 2>/dev/null || echo unknown)"
+  echo "kernel $(uname -r)"
+  echo "cpu $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), $(nproc) processors"
+  echo "cores_of_the_broker $cores, spin_us ${spin:-default}"
+  echo "file_system $(stat -f -c %T "$work")"
+} >"$out/machine.txt"
+
+start_broker small
+note fresh_rss_mib "$(rss_mib)"
+before=$(cpu_ticks)
+sleep 10
+note idle_cpu_percent "$((($(cpu_ticks) - before) * 100 / 10 / $(getconf CLK_TCK)))"
+
+one="--rate 1000 --record-bytes 1024 --batch-records 1 --warmup 2s --duration 8s"
+five="--rate 5000 --record-bytes 1024 --batch-records 1 --producers 4 --warmup 2s --duration 8s"
+for turn in 1 2 3; do
+  load "durable-native-$turn" --target "$native" --topic one $one --with-limits
+  load "durable-kafka-$turn" --target "$kafka" --topic one-kafka $one --with-limits
+  load "end-to-end-$turn" --target "$native" --topic tail $one --consumers 1 --with-limits
+  load "partitions-1-$turn" --target "$native" --topic p1 $five
+  load "partitions-1000-$turn" --target "$native" --topic p1000 --partitions 1000 $five
+done
+stop_broker TERM
+
+start_broker large
+big="--rate 0 --record-bytes 1000000 --batch-bytes 1m --batch-records 1 --in-flight-max 8 --config max.message.bytes=2000000"
+for turn in 1 2 3; do
+  load "large-fsync-$turn" --target "$native" --topic "fsync-$turn" $big --warmup 1s --duration 4s
+  load "large-async-$turn" --target "$native" --topic "async-$turn" $big --config durability=async --warmup 1s --duration 4s
+done
+note data_gb_before_kill "$(du -s --block-size=1G "$work/large" | cut -f1)"
+load "fill-wal" --target "$native" --topic wal --partitions 100 --rate 20000 --record-bytes 1024 --producers 4 --warmup 1s --duration 5s
+stop_broker 9
+start_broker large
+note restart_after_kill_ms "$ready_ms"
+for turn in 1 2 3; do
+  load "cold-read-$turn" --target "$native" --topic fsync-1 --mode consume --consumers 1 --duration 20s
+  "$bin/heddle-loadgen" limits --dir "$work" --throughput --duration 1s --json >"$out/disk-$turn.json" 2>/dev/null
+  stop_broker TERM
+  start_broker large
+done
+stop_broker TERM
+rm -rf "${work:?}/large"
+
+start_broker empty
+before=$(rss_mib)
+"$bin/heddle" topic create many --partitions 10000 --server "127.0.0.1:$port"
+note ten_thousand_partitions_extra_rss_mib "$(($(rss_mib) - before))"
+note ten_thousand_partitions_files "$(find "$work/empty/topics" -type f | wc -l)"
+stop_broker TERM
+start_broker empty
+note ten_thousand_partitions_start_ms "$ready_ms"
+stop_broker TERM
+python3 "$here/summary.py" "$out" | tee "$out/summary.md"
