@@ -121,7 +121,7 @@ async fn produce(store: &LogStore<GlommioDisk>, clock: &Rc<Clock>, what: &str, l
                         append(&log, &clock, &template);
                         sent += 1;
                     }
-                    if load.depth == 1 {
+                    if load.depth == 1 && store.has_room(template.len()) {
                         drop(log.flush().await);
                     } else {
                         glommio::executor().yield_task_queue_now().await;

@@ -512,23 +512,3 @@ fn the_oracle_notices_a_wrong_byte() {
     assert!(noticed.is_err());
     let _ = test.world.disk.now();
 }
-
-/// Found by the oracle: what an unfinished drain left behind the end of the data was taken for part of a later one.
-#[test]
-fn debris_of_an_unfinished_drain_is_cut_before_anything_follows() {
-    let mut test = Test::new(1279873675981148434);
-    let ops = [
-        Op::FullDisk { appends: 2 },
-        Op::Crash { cores: 190 },
-        Op::FullDisk { appends: 90 },
-        Op::Append { log: 30, count: 10, records: 0, bytes: 1972 },
-        Op::Delete { log: 235 },
-        Op::Crash { cores: 9 },
-        Op::Delete { log: 3 },
-        Op::Append { log: 154, count: 3, records: 0, bytes: 16313 },
-        Op::Wait { ms: 1 },
-        Op::Crash { cores: 0 },
-    ];
-    ops.iter().for_each(|op| test.apply(op));
-    test.read_everything();
-}

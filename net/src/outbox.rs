@@ -13,7 +13,7 @@
 //! Bounds: replies by count and bytes, where a slot counts with the bytes reserved for it until it is filled;
 //! pushes by bytes; what is being sent still counts. Over a bound, taking a slot or pushing waits, so the
 //! reader stops reading and the other side is slowed down by TCP. A single message larger than a bound passes
-//! when nothing else is queued.
+//! when nothing else is queued. Replies and pushes also count against a [`Budget`] that connections share.
 //!
 //! The outbox lives on one core and allocates nothing per reply. After a failed send, or a slot dropped
 //! unfilled (a missing reply would shift all later ones), it is closed for good: see [`Closed`].
@@ -29,8 +29,11 @@ use thiserror::Error;
 
 use crate::socket::WriteHalf;
 
+pub mod budget;
 #[cfg(test)]
 mod tests;
+
+use budget::{Budget, Claim};
 
 /// Chunks smaller than this are copied together before a send; larger ones are sent from where they lie.
 const COALESCE_BYTES_MAX: usize = 1 << 10;
@@ -180,7 +183,13 @@ pub struct ReplySlot {
 
 /// Makes the two sides of an outbox.
 pub fn outbox(options: OutboxOptions) -> (Outbox, OutboxWriter) {
-    let queue = Rc::new(RefCell::new(Queue::new(options)));
+    outbox_within(options, Budget::boundless())
+}
+
+/// Makes the two sides of an outbox that shares a budget with others: while that is used up, a queue that holds something
+/// takes no more.
+pub fn outbox_within(options: OutboxOptions, budget: Rc<Budget>) -> (Outbox, OutboxWriter) {
+    let queue = Rc::new(RefCell::new(Queue::new(options, budget)));
     (Outbox { queue: queue.clone() }, OutboxWriter { queue })
 }
 
@@ -321,6 +330,8 @@ struct Queue {
     reply_waiters: Vec<Waker>,
     push_waiters: Vec<Waker>,
     stats: OutboxStats,
+    /// Bytes of filled replies and of pushes, those being sent included.
+    held: Claim,
 }
 
 enum Next {
@@ -330,7 +341,7 @@ enum Next {
 }
 
 impl Queue {
-    fn new(options: OutboxOptions) -> Queue {
+    fn new(options: OutboxOptions, budget: Rc<Budget>) -> Queue {
         Queue {
             options,
             places: VecDeque::new(),
@@ -341,6 +352,7 @@ impl Queue {
             reply_waiters: Vec::new(),
             push_waiters: Vec::new(),
             stats: OutboxStats::default(),
+            held: Claim::none(budget),
         }
     }
 
@@ -352,10 +364,16 @@ impl Queue {
         let stats = &self.stats;
         stats.queued_reply_count < self.options.reply_count_max
             && fits(stats.queued_reply_bytes, bytes, self.options.reply_bytes_max)
+            && self.has_budget(bytes)
     }
 
     fn has_push_room(&self, bytes: usize) -> bool {
-        fits(self.stats.queued_push_bytes, bytes, self.options.push_bytes_max)
+        fits(self.stats.queued_push_bytes, bytes, self.options.push_bytes_max) && self.has_budget(bytes)
+    }
+
+    /// Over the budget only a connection that holds nothing may take more; it is woken when its own queue has been sent.
+    fn has_budget(&self, bytes: usize) -> bool {
+        self.held.bytes() == 0 || self.held.budget().has_room(bytes)
     }
 
     fn poll_reply_room(&mut self, cx: &mut Context<'_>, bytes: usize) -> Poll<Result<(), Closed>> {
@@ -397,6 +415,7 @@ impl Queue {
         *place = Place::Filled(reply);
         let queued = &mut self.stats.queued_reply_bytes;
         *queued = *queued + bytes - reserved_bytes;
+        self.held.add(bytes);
         if sequence == self.first_sequence {
             self.wake_writer();
         }
@@ -413,6 +432,7 @@ impl Queue {
 
     fn push(&mut self, message: Reply, bytes: usize) {
         self.stats.queued_push_bytes += bytes;
+        self.held.add(bytes);
         self.pushes.push_back(message);
         self.wake_writer();
     }
@@ -439,6 +459,7 @@ impl Queue {
         self.stats.queued_reply_count = 0;
         self.stats.queued_reply_bytes = 0;
         self.stats.queued_push_bytes = 0;
+        self.held.give_back(self.held.bytes());
     }
 
     fn wake_writer(&mut self) {
@@ -512,6 +533,7 @@ impl Queue {
         stats.queued_reply_count -= batch.reply_count;
         stats.queued_reply_bytes -= batch.reply_bytes;
         stats.queued_push_bytes -= batch.push_bytes;
+        self.held.give_back(batch.reply_bytes + batch.push_bytes);
     }
 }
 

@@ -55,7 +55,7 @@ fn topics_are_created_listed_described_altered_and_deleted() {
 
 #[test]
 fn errors_name_what_was_wrong_with_status_1() {
-    let broker = Broker::start(BrokerOptions::new().set("auto_create_topics", "false"));
+    let mut broker = Broker::start(BrokerOptions::new().set("auto_create_topics", "false"));
     let server = broker.bootstrap();
     heddle(&server, &["topic", "create", "orders"]).worked();
     let cases: [(&[&str], &[&str]); 9] = [
@@ -77,7 +77,7 @@ fn errors_name_what_was_wrong_with_status_1() {
     assert_eq!(failed.status, Some(1));
     let told = parse_json(&failed.errors);
     assert_eq!(told.get("code").and_then(|code| code.as_str()), Some("UNKNOWN_TOPIC_OR_PARTITION"));
-    drop(broker);
+    broker.terminate();
     heddle(&server, &["topic", "list"]).failed_naming(&[&server, "--server"]);
     assert_eq!(heddle(&server, &["topic", "create", "x", "--partitions", "0"]).status, Some(2));
 }

@@ -425,8 +425,8 @@ fn unknown_requests_are_answered_and_the_connection_stays() {
 async fn fill(broker: &Broker) -> TopicId {
     let client = native::connect(broker.address()).await;
     let topic = native::create(&client, "t", 1, &[]).await;
-    for number in 0..48 {
-        native::send(&client, topic, 0, &records::noise(number, 1_000_000)).await.unwrap();
+    for number in 0..768 {
+        native::send(&client, topic, 0, &records::noise(number, 62_500)).await.unwrap();
     }
     topic
 }
@@ -475,7 +475,7 @@ fn pipelined_fetches_do_not_fill_the_broker() {
     let mut slow = Raw::native(broker.address());
     for correlation in 0..FETCHES {
         let bytes_max = 32 << 20;
-        let offset = Offset::new(i64::from(correlation) % 16);
+        let offset = Offset::new(i64::from(correlation) % 256);
         let fetch = Request::Fetch { topic, partition: P0, offset, bytes_max, bytes_min: 0, wait_max_ms: 0 };
         slow.tell(correlation, &fetch, &[]);
     }

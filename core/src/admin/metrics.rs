@@ -150,6 +150,11 @@ impl<D: Disk> Shard<D> {
         let mut samples = self.metrics.counters();
         let gauge = |name, help, value: usize| Sample { name, help, kind: Kind::Gauge, value: value as u64 };
         samples.push(gauge("connections", "Open connections", self.connection_count()));
+        samples.push(gauge(
+            "unsent_bytes",
+            "Bytes read for connections and not sent yet",
+            self.unsent.used_bytes(),
+        ));
         samples.push(gauge("partitions", "Partitions in use on this core", self.partition_count()));
         samples.extend(super::render::store_samples(&self.store.stats()));
         CoreReport {

@@ -28,6 +28,9 @@ pub fn prometheus_text(reports: Vec<CoreReport>) -> String {
     out
 }
 
+/// Picks a histogram of a report.
+type LatencyOf = fn(&CoreReport) -> &Histogram<u64>;
+
 #[derive(Debug)]
 struct Reports(Vec<CoreReport>);
 
@@ -43,7 +46,7 @@ impl Collector for Reports {
             encode_family(&mut encoder, name, &samples)?;
         }
         self.encode_refusals(&mut encoder)?;
-        let latencies: [(&str, &str, fn(&CoreReport) -> &Histogram<u64>); 2] = [
+        let latencies: [(&str, &str, LatencyOf); 2] = [
             ("produce_latency", "From a produce request's admission to its ack", |r| &r.produce_latency),
             ("fetch_latency", "From a fetch request's arrival to its data", |r| &r.fetch_latency),
         ];
@@ -68,11 +71,7 @@ impl Reports {
     }
 }
 
-fn encode_family(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    samples: &[(u16, &Sample)],
-) -> fmt::Result {
+fn encode_family(encoder: &mut DescriptorEncoder<'_>, name: &str, samples: &[(u16, &Sample)]) -> fmt::Result {
     let Some((_, first)) = samples.first() else { return Ok(()) };
     let kind = match first.kind {
         Kind::Counter => MetricType::Counter,
@@ -153,12 +152,20 @@ pub fn store_samples(stats: &Stats) -> Vec<Sample> {
         ("log_count", "Logs in memory", stats.logs as u64),
         ("log_dirty_bytes", "Bytes of batches not drained yet", stats.dirty_bytes as u64),
         ("log_cache_bytes", "Bytes of drained batches kept in memory", stats.cache_bytes as u64),
-        ("log_wal_used_bytes", "Bytes of the write-ahead log that a restart would read", stats.wal_used_bytes),
+        (
+            "log_wal_used_bytes",
+            "Bytes of the write-ahead log that a restart would read",
+            stats.wal_used_bytes,
+        ),
         ("log_wal_files", "Files of the write-ahead log", stats.wal_files as u64),
         ("log_groups_in_flight", "Writes of the write-ahead log in flight", stats.groups_in_flight as u64),
         ("log_open_files", "Segment files open", stats.open_files as u64),
         ("disk_free_bytes", "Estimated free space of the data directory", stats.free_bytes),
-        ("disk_full", "1 while free space is below the reserve and appends are refused", stats.disk_full.into()),
+        (
+            "disk_full",
+            "1 while free space is below the reserve and appends are refused",
+            stats.disk_full.into(),
+        ),
         ("log_damaged", "Logs with known damage", stats.damaged_logs as u64),
     ];
     samples.extend(gauges.map(|(name, help, value)| Sample { name, help, kind: Kind::Gauge, value }));

@@ -64,4 +64,3 @@ async fn collect<D: Disk>(shard: &Rc<Shard<D>>) -> Vec<CoreReport> {
     }
     reports
 }
-

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     admin::{metrics::CoreMetrics, server::Admin},
+    config::ConfigError,
     fatal::{Fatal, fatal},
     metadata::{
         ClusterImage, Command,
@@ -114,11 +115,7 @@ fn announce(shard: &Rc<Shard<GlommioDisk>>, begun: Instant) {
 }
 
 /// Core 0 reads the metadata and registers this start; the others wait for that.
-async fn read_metadata(
-    plan: &Arc<Plan>,
-    core: u16,
-    disk: &GlommioDisk,
-) -> Result<Option<Service>, Fatal> {
+async fn read_metadata(plan: &Arc<Plan>, core: u16, disk: &GlommioDisk) -> Result<Option<Service>, Fatal> {
     if core != 0 {
         plan.metadata_read.meet().await;
         return Ok(None);
@@ -234,7 +231,9 @@ async fn deal_segments(
         match image.core_on(node, at) {
             Some(owner) => plan.deal(owner.get(), at, RecoveredPartition::default()),
             None if image.deleting.contains(&at.topic) => {}
-            None => tracing::warn!(topic = %at.topic, partition = %at.partition, "files of a partition that no metadata knows are left alone"),
+            None => {
+                tracing::warn!(topic = %at.topic, partition = %at.partition, "files of a partition that no metadata knows are left alone")
+            }
         }
     }
     Ok(())
@@ -266,10 +265,7 @@ fn start_loops(shard: &Rc<Shard<GlommioDisk>>) {
     }
 }
 
-fn publish(
-    shard: Rc<Shard<GlommioDisk>>,
-    image: Arc<ClusterImage>,
-) -> crate::runtime::mesh::LocalFuture<()> {
+fn publish(shard: Rc<Shard<GlommioDisk>>, image: Arc<ClusterImage>) -> crate::runtime::mesh::LocalFuture<()> {
     Box::pin(async move {
         let mut replies = Vec::new();
         for core in shard.mesh.peers() {
@@ -325,6 +321,10 @@ fn storage_failure(error: &StorageError) -> Fatal {
     let detail = error.to_string();
     match error {
         StorageError::Format { .. } => Fatal::StorageCorrupt { detail },
+        StorageError::Options(_) => Fatal::Config(ConfigError::Conflict {
+            what: detail,
+            advice: "change the settings that it names".to_owned(),
+        }),
         _ => Fatal::StorageWrite { detail },
     }
 }

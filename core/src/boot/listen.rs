@@ -5,7 +5,7 @@ use std::{net::Shutdown, rc::Rc, sync::Arc};
 use heddle_log_store::Disk;
 use heddle_net::{
     frame::{FrameError, FrameOptions, FrameReader, Protocol},
-    outbox::{OutboxOptions, outbox},
+    outbox::{OutboxOptions, outbox_within},
     socket::{AcceptError, BindError, ListenSocket, Listener, Share, Stream, WriteHalf},
 };
 
@@ -156,7 +156,7 @@ async fn serve<D: Disk>(
     door: Door,
     admission: Admission<D>,
 ) {
-    let (outbox, writer) = outbox(OutboxOptions::default());
+    let (outbox, writer) = outbox_within(OutboxOptions::default(), shard.unsent.clone());
     shard.queues.spawn(Queue::Hot, async move {
         // A failure reaches the reader, which says why the connection ended.
         let _ = writer.run(write).await;

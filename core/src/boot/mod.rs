@@ -57,7 +57,9 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
     let mut cores = Vec::with_capacity(plan.config.core_count());
     for (index, cpu) in plan.config.cpus.iter().copied().enumerate() {
         let (plan, socket, ends) = (plan.clone(), sockets.take(index), ends.remove(0));
-        cores.push(executors::start(index, cpu, options, move || core::run(plan, index as u16, socket, ends))?);
+        cores.push(executors::start(index, cpu, options, move || {
+            core::run(plan, index as u16, socket, ends)
+        })?);
     }
     for core in cores {
         core.join()??;

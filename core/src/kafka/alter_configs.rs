@@ -75,9 +75,8 @@ async fn alter<D: Disk>(
 /// What a setting becomes: a value, or `None` for its default.
 fn new_value(topic: Option<&TopicImage>, config: &AlterableConfig) -> Result<Option<String>, OpError> {
     let given = || {
-        let missing = || {
-            OpError::new(ErrorCode::InvalidConfig, format!("{} is given without a value", &*config.name))
-        };
+        let missing =
+            || OpError::new(ErrorCode::InvalidConfig, format!("{} is given without a value", &*config.name));
         config.value.as_ref().map(ToString::to_string).ok_or_else(missing)
     };
     let entry = topic_config::find(&config.name);

@@ -14,8 +14,8 @@ use heddle_net::{
 };
 
 use super::{
-    alter_configs, create_partitions, create_topics, delete_topics, describe_cluster, describe_configs, fetch,
-    find_coordinator, init_producer_id, list_offsets, metadata, produce,
+    alter_configs, create_partitions, create_topics, delete_topics, describe_cluster, describe_configs,
+    fetch, find_coordinator, init_producer_id, list_offsets, metadata, produce,
 };
 use crate::shard::Shard;
 
@@ -64,8 +64,12 @@ async fn handle<D: Disk>(
     scratch: &mut BytesMut,
 ) -> Result<(), End> {
     match header.api {
-        ApiKey::Produce if (3..=12).contains(&header.version) => produce::handle(shard, outbox, &header, body).await,
-        ApiKey::Fetch if (4..=12).contains(&header.version) => fetch::handle(shard, outbox, &header, body).await,
+        ApiKey::Produce if (3..=12).contains(&header.version) => {
+            produce::handle(shard, outbox, &header, body).await
+        }
+        ApiKey::Fetch if (4..=12).contains(&header.version) => {
+            fetch::handle(shard, outbox, &header, body).await
+        }
         _ => handle_control(shard, outbox, header, body, scratch).await,
     }
 }
@@ -122,7 +126,9 @@ async fn answer<D: Disk>(
         ControlRequest::DeleteTopics(request) => delete_topics::answer(shard, request).await.into(),
         ControlRequest::CreatePartitions(request) => create_partitions::answer(shard, request).await.into(),
         ControlRequest::DescribeConfigs(request) => describe_configs::answer(shard, request).into(),
-        ControlRequest::IncrementalAlterConfigs(request) => alter_configs::answer(shard, request).await.into(),
+        ControlRequest::IncrementalAlterConfigs(request) => {
+            alter_configs::answer(shard, request).await.into()
+        }
         ControlRequest::InitProducerId(request) => init_producer_id::answer(shard, request).await.into(),
         ControlRequest::FindCoordinator(request) => find_coordinator::answer(request).into(),
         ControlRequest::DescribeCluster(_) => describe_cluster::answer(shard).into(),

@@ -12,11 +12,7 @@ use heddle_proto::error::ErrorCode;
 use super::words;
 use crate::{
     metadata::{Command, command::apply},
-    shard::{
-        Shard,
-        request::OpError,
-        topics::refusal,
-    },
+    shard::{Shard, request::OpError, topics::refusal},
 };
 
 /// Answers one request: each topic succeeds or fails for itself.

@@ -10,11 +10,7 @@ use heddle_net::kafka::messages::{
 use heddle_proto::{error::ErrorCode, ids::TopicId};
 
 use super::words;
-use crate::shard::{
-    Shard,
-    request::OpError,
-    topics::NewTopic,
-};
+use crate::shard::{Shard, request::OpError, topics::NewTopic};
 
 /// Kafka's "the broker's default" in counts.
 const DEFAULT: i32 = -1;

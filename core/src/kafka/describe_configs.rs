@@ -6,7 +6,8 @@ use heddle_log_store::Disk;
 use heddle_net::kafka::{
     StrBytes,
     messages::{
-        DescribeConfigsRequest, DescribeConfigsResponse, describe_configs_request::DescribeConfigsResource,
+        DescribeConfigsRequest, DescribeConfigsResponse,
+        describe_configs_request::DescribeConfigsResource,
         describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult},
     },
 };

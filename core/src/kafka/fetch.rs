@@ -26,6 +26,10 @@ use crate::{
     },
 };
 
+/// How much of a connection's room for replies one fetch takes in advance, at most. Kafka serves one request of a
+/// connection at a time; here two large ones are under way at once.
+const RESERVED_BYTES_MAX: usize = 12 << 20;
+
 /// What one reply carries at most, whatever the client asks, in bytes.
 const REPLY_BYTES_MAX: usize = 64 << 20;
 
@@ -42,7 +46,7 @@ pub async fn handle<D: Disk>(
     let request = decode_fetch(header, body)?;
     let reply_header = header.reply();
     let bytes_max = clamp(request.bytes_max);
-    let slot = outbox.slot(0).await?;
+    let slot = outbox.slot(bytes_max.min(RESERVED_BYTES_MAX)).await?;
     let shard = shard.clone();
     shard.clone().queues.spawn(Queue::Hot, async move {
         // A session that continues cannot be known here: the client begins a new one.

@@ -9,10 +9,7 @@ use heddle_proto::error::ErrorCode;
 use crate::shard::Shard;
 
 /// Answers one request. Producers with a transactional id are told that no coordinator can serve them.
-pub async fn answer<D: Disk>(
-    shard: &Rc<Shard<D>>,
-    request: InitProducerIdRequest,
-) -> InitProducerIdResponse {
+pub async fn answer<D: Disk>(shard: &Rc<Shard<D>>, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let refused = |code: ErrorCode| {
         InitProducerIdResponse::default()
             .with_error_code(code.code())

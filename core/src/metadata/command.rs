@@ -159,8 +159,10 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
         Command::AlterTopic { name, changes } => alter_topic(image, name, changes),
         Command::GrowTopic { name, partition_count } => grow_topic(image, name, *partition_count),
         Command::DeleteTopic { name } => {
-            let topic =
-                image.topics.remove(name.as_str()).ok_or_else(|| MetadataError::UnknownTopic(name.clone()))?;
+            let topic = image
+                .topics
+                .remove(name.as_str())
+                .ok_or_else(|| MetadataError::UnknownTopic(name.clone()))?;
             image.topics_by_id.remove(&topic.id);
             image.deleting.insert(topic.id);
             Ok(Outcome::Topic(topic.id))

@@ -83,7 +83,8 @@ impl<D: Disk> MetadataLog<D> {
         let dir = data_dir.join("metadata");
         at(&dir, disk.create_dir_all(&dir).await)?;
         at(&dir, disk.sync_dir(data_dir).await)?;
-        let names: Vec<String> = at(&dir, disk.list(&dir).await)?.into_iter().map(|entry| entry.name).collect();
+        let names: Vec<String> =
+            at(&dir, disk.list(&dir).await)?.into_iter().map(|entry| entry.name).collect();
         let mut image = newest_snapshot(&disk, &dir, &names).await?;
         let mut logs: Vec<&String> = names.iter().filter(|name| name.ends_with(".log")).collect();
         logs.sort();
@@ -143,7 +144,8 @@ impl<D: Disk> MetadataLog<D> {
         let file = at(&path, self.disk.open(&path, OpenMode::NEW.dsync(true)).await)?;
         write_all(&self.disk, &file, &path, &frame, 0).await?;
         at(&path, file.sync().await)?;
-        let old = std::mem::replace(&mut self.path, create_log(&self.disk, &self.dir, image.index + 1).await?);
+        let old =
+            std::mem::replace(&mut self.path, create_log(&self.disk, &self.dir, image.index + 1).await?);
         self.file = at(&self.path, self.disk.open(&self.path, OpenMode::EXISTING.dsync(true)).await)?;
         self.position = 0;
         at(&old, self.disk.remove(&old).await)?;

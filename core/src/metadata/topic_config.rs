@@ -251,7 +251,10 @@ mod tests {
     #[test]
     fn errors_name_the_setting_and_the_range() {
         let error = with("durability", "maybe").expect_err("not a durability");
-        assert!(error.contains("durability=maybe") && error.contains("fsync, replicated or async"), "{error}");
+        assert!(
+            error.contains("durability=maybe") && error.contains("fsync, replicated or async"),
+            "{error}"
+        );
         let error = with("retention", "1").expect_err("not a setting");
         assert!(error.contains("'retention'") && error.contains("retention.ms"), "{error}");
         assert!(with("max.message.bytes", "0").is_err());

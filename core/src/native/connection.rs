@@ -79,8 +79,7 @@ async fn handle<D: Disk>(
         Request::Subscribe { subscription, topic, partition, from, credit_bytes } => {
             let slot = outbox.slot(0).await?;
             let at = heddle_proto::ids::TopicPartition { topic, partition };
-            slot.fill(subscriptions.open(correlation, subscription, at, from, credit_bytes).await);
-            subscriptions.start(subscription);
+            subscriptions.open(slot, correlation, subscription, at, from, credit_bytes).await;
             Ok(())
         }
         Request::Credit { subscription, bytes } => {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, rc::Rc};
 use heddle_log_store::Disk;
 use heddle_proto::{
     error::ErrorCode,
-    ids::{PartitionIndex, Timestamp, TopicId, TopicPartition},
+    ids::{Offset, PartitionIndex, Timestamp, TopicId, TopicPartition},
     native::{Broker, ConfigEntry, PartitionDetail, PartitionInfo, Reply, Request, StartFrom, TopicInfo},
 };
 
@@ -84,11 +84,7 @@ fn hello<D: Disk>(shard: &Rc<Shard<D>>, version: u16, cluster: Option<String>) -
     })
 }
 
-async fn metadata<D: Disk>(
-    shard: &Rc<Shard<D>>,
-    names: Option<Vec<String>>,
-    auto_create: bool,
-) -> Reply {
+async fn metadata<D: Disk>(shard: &Rc<Shard<D>>, names: Option<Vec<String>>, auto_create: bool) -> Reply {
     let mut refused: BTreeMap<String, ErrorCode> = BTreeMap::new();
     if auto_create {
         for name in names.iter().flatten() {
@@ -140,14 +136,8 @@ async fn list_offsets<D: Disk>(
     at: TopicPartition,
     from: StartFrom,
 ) -> Result<Reply, OpError> {
-    let found = match shard.find_offset(at, from).await? {
-        Some(found) => found,
-        // No record is that young: what is written next will be.
-        None => {
-            let end = shard.find_offset(at, StartFrom::Latest).await?;
-            (end.map_or(heddle_proto::ids::Offset::ZERO, |(offset, _)| offset), Timestamp::NONE)
-        }
-    };
+    let none_that_young = (Offset::new(-1), Timestamp::NONE);
+    let found = shard.find_offset(at, from).await?.unwrap_or(none_that_young);
     Ok(Reply::ListOffsets { offset: found.0, timestamp: found.1 })
 }
 

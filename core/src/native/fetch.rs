@@ -16,6 +16,10 @@ use crate::{
     shard::{Shard, fetch::FetchLimits, request::FetchFrom},
 };
 
+/// How much of a connection's room for replies one fetch takes in advance, at most: a client that sends many fetches and
+/// reads no reply is served two large ones. More would let a long poll hold up the requests behind it.
+const RESERVED_BYTES_MAX: usize = 12 << 20;
+
 /// What is to be read.
 pub struct Wanted {
     /// The topic.
@@ -42,8 +46,8 @@ pub async fn handle<D: Disk>(
     correlation: u32,
     wanted: Wanted,
 ) -> Result<(), End> {
-    let slot = outbox.slot(0).await?;
     let bytes_max = (wanted.bytes_max as usize).min(FRAME_BYTES_MAX / 2);
+    let slot = outbox.slot(bytes_max.min(RESERVED_BYTES_MAX)).await?;
     let from = FetchFrom {
         at: TopicPartition { topic: wanted.topic, partition: wanted.partition },
         offset: wanted.offset,

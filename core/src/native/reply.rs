@@ -41,11 +41,13 @@ pub fn refusal(correlation: u32, error: &OpError) -> Bytes {
 
 fn head(correlation: u32, reply: &Reply, payload_bytes: usize) -> Bytes {
     let mut out = BytesMut::with_capacity(HEADER_BYTES);
-    let encoded = ENCODER
-        .with_borrow_mut(|encoder| encoder.reply(correlation, reply, &mut out, payload_bytes));
+    let encoded =
+        ENCODER.with_borrow_mut(|encoder| encoder.reply(correlation, reply, &mut out, payload_bytes));
     if let Err(error) = encoded {
-        let refused =
-            Reply::Error { code: ErrorCode::MessageTooLarge, message: format!("the reply does not fit: {error}") };
+        let refused = Reply::Error {
+            code: ErrorCode::MessageTooLarge,
+            message: format!("the reply does not fit: {error}"),
+        };
         ENCODER
             .with_borrow_mut(|encoder| encoder.reply(correlation, &refused, &mut out, 0))
             .expect("a short error fits every limit");

@@ -7,9 +7,8 @@ use std::{
 };
 
 use ahash::AHashMap;
-use bytes::Bytes;
 use heddle_log_store::Disk;
-use heddle_net::outbox::Outbox;
+use heddle_net::outbox::{Outbox, ReplySlot};
 use heddle_proto::{
     batch::BatchHeader,
     error::ErrorCode,
@@ -17,7 +16,7 @@ use heddle_proto::{
     native::{Reply, StartFrom},
 };
 
-use super::reply;
+use super::reply::{frame, frame_with, refusal};
 use crate::{
     runtime::{Queue, event::Event},
     shard::{
@@ -28,7 +27,7 @@ use crate::{
 };
 
 /// How much one push carries at most, so that replies find their way between pushes, in bytes.
-const PUSH_BYTES_MAX: u64 = 1 << 20;
+const PUSH_BYTES_MAX: i64 = 1 << 20;
 
 /// How many subscriptions one connection may have; a client of a whole node needs one a partition.
 const SUBSCRIPTIONS_MAX: usize = 20_000;
@@ -40,7 +39,8 @@ struct Subscription {
     id: u32,
     at: TopicPartition,
     next: Cell<Offset>,
-    credit_bytes: Cell<u64>,
+    /// What may still be sent; below 0 when the last push was larger than what was left.
+    credit_bytes: Cell<i64>,
     changed: RefCell<Rc<Event>>,
     ended: Cell<bool>,
 }
@@ -58,20 +58,25 @@ impl<D: Disk> Subscriptions<D> {
         Subscriptions { shard, outbox, open: Rc::default() }
     }
 
-    /// Notes a subscription and builds the reply; [`Subscriptions::start`] begins to push.
+    /// Opens a subscription: `reply` gets the answer, and pushes begin when it worked.
     pub async fn open(
         &self,
+        reply: ReplySlot,
         correlation: u32,
         id: u32,
         at: TopicPartition,
         from: StartFrom,
         credit_bytes: u64,
-    ) -> Bytes {
+    ) {
         match self.try_open(id, at, from, credit_bytes).await {
-            Ok(from) => reply::frame(correlation, &Reply::Subscribed { subscription: id, from }),
+            Ok(subscription) => {
+                let from = subscription.next.get();
+                reply.fill(frame(correlation, &Reply::Subscribed { subscription: id, from }));
+                self.start(subscription);
+            }
             Err(error) => {
                 self.shard.metrics.refused(error.code);
-                reply::refusal(correlation, &error)
+                reply.fill(refusal(correlation, &error));
             }
         }
     }
@@ -82,7 +87,7 @@ impl<D: Disk> Subscriptions<D> {
         at: TopicPartition,
         from: StartFrom,
         credit_bytes: u64,
-    ) -> Result<Offset, OpError> {
+    ) -> Result<Rc<Subscription>, OpError> {
         if self.open.borrow().contains_key(&id) {
             let message = format!("subscription {id} is open already on this connection");
             return Err(OpError::new(ErrorCode::InvalidRequest, message));
@@ -101,24 +106,23 @@ impl<D: Disk> Subscriptions<D> {
             id,
             at,
             next: Cell::new(next),
-            credit_bytes: Cell::new(credit_bytes),
+            credit_bytes: Cell::new(i64::try_from(credit_bytes).unwrap_or(i64::MAX)),
             changed: RefCell::new(Event::new()),
             ended: Cell::new(false),
         });
-        self.open.borrow_mut().insert(id, subscription);
-        Ok(next)
+        self.open.borrow_mut().insert(id, subscription.clone());
+        Ok(subscription)
     }
 
-    /// Begins to push, if the subscription was opened.
-    pub fn start(&self, id: u32) {
-        let Some(subscription) = self.open.borrow().get(&id).cloned() else { return };
+    fn start(&self, subscription: Rc<Subscription>) {
+        let id = subscription.id;
         let (shard, outbox, open) = (self.shard.clone(), self.outbox.clone(), self.open.clone());
         self.shard.queues.spawn(Queue::Hot, async move {
             if let Err(error) = subscription.push_all(&shard, &outbox).await {
                 let (code, message) = (error.code, error.message);
                 let ended = Reply::SubscriptionEnded { subscription: id, code, message };
                 // A connection that is closed has nobody to tell.
-                let _ = outbox.push(reply::frame(0, &ended).into()).await;
+                let _ = outbox.push(frame(0, &ended).into()).await;
             }
             if !subscription.ended.get() {
                 open.borrow_mut().remove(&id);
@@ -129,7 +133,8 @@ impl<D: Disk> Subscriptions<D> {
     /// Gives more credit. A subscription that has ended meanwhile needs none.
     pub fn credit(&self, id: u32, bytes: u64) {
         if let Some(subscription) = self.open.borrow().get(&id) {
-            let credit = subscription.credit_bytes.get().saturating_add(bytes);
+            let more = i64::try_from(bytes).unwrap_or(i64::MAX);
+            let credit = subscription.credit_bytes.get().saturating_add(more);
             subscription.credit_bytes.set(credit);
             subscription.changed.borrow().fire();
         }
@@ -161,6 +166,10 @@ impl Subscription {
             if !self.wait_for_credit().await || outbox.closed().is_some() || shard.is_stopping() {
                 return Ok(());
             }
+            // Nothing is read for a client that does not take what was read before.
+            if outbox.push_ready(1).await.is_err() {
+                return Ok(());
+            }
             let bytes_max = self.credit_bytes.get().min(PUSH_BYTES_MAX) as usize;
             let from = FetchFrom { at: self.at, offset: self.next.get(), epoch: None, bytes_max };
             let limits = FetchLimits { bytes_min: 1, bytes_max, wait: LOOK };
@@ -173,12 +182,12 @@ impl Subscription {
             }
             let Some(last) = fetched.batches.last() else { continue };
             let last = BatchHeader::parse(last).expect("the log gives whole batches only");
-            let bytes = fetched.bytes() as u64;
+            let bytes = fetched.bytes();
             self.next.set(last.next_offset());
-            self.credit_bytes.set(self.credit_bytes.get().saturating_sub(bytes));
-            shard.metrics.push_bytes.add(bytes);
+            self.credit_bytes.set(self.credit_bytes.get() - bytes as i64);
+            shard.metrics.push_bytes.add(bytes as u64);
             let head = Reply::Push { subscription: self.id, committed: fetched.committed };
-            if outbox.push(reply::frame_with(0, &head, fetched.batches)).await.is_err() {
+            if outbox.push(frame_with(0, &head, fetched.batches)).await.is_err() {
                 return Ok(());
             }
         }

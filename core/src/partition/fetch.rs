@@ -33,11 +33,20 @@ pub enum FetchError {
         current: Epoch,
     },
     /// The log could not give it.
-    #[error(transparent)]
+    #[error("{}", read_failure(.0))]
     Log(#[from] ReadError),
     /// The partition went away.
     #[error("the partition was deleted")]
     Deleted,
+}
+
+/// What a client is told of a failed read: what is the matter, not where the broker keeps its files.
+pub fn read_failure(error: &ReadError) -> String {
+    match error {
+        ReadError::Damaged(damage) => format!("the records from offset {} on are damaged", damage.offset),
+        ReadError::Storage(_) => "the broker's disk cannot be read; its log says more".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 impl FetchError {
@@ -69,6 +78,14 @@ impl Fetched {
     pub fn bytes(&self) -> usize {
         self.batches.iter().map(Bytes::len).sum()
     }
+
+    /// Copies the batches out of the larger buffers they are slices of. Where memory is short, a little that waits to be
+    /// sent must not keep a lot.
+    pub fn unshare(&mut self) {
+        for batch in &mut self.batches {
+            *batch = Bytes::copy_from_slice(batch);
+        }
+    }
 }
 
 impl<D: Disk> Partition<D> {
@@ -78,9 +95,7 @@ impl<D: Disk> Partition<D> {
     /// [`FetchError::Epoch`] otherwise.
     pub fn check_epoch(&self, given: Option<Epoch>) -> Result<(), FetchError> {
         match given {
-            Some(given) if given != self.epoch() => {
-                Err(FetchError::Epoch { given, current: self.epoch() })
-            }
+            Some(given) if given != self.epoch() => Err(FetchError::Epoch { given, current: self.epoch() }),
             _ => Ok(()),
         }
     }

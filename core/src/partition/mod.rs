@@ -9,8 +9,8 @@ pub mod epochs;
 pub mod fetch;
 pub mod pending;
 pub mod positions;
-pub mod producers;
 pub mod produce;
+pub mod producers;
 
 use std::{
     cell::{Cell, RefCell},
@@ -102,7 +102,7 @@ impl<D: Disk> Partition<D> {
         self.epoch.set(epoch);
         if **self.config.borrow() != **config {
             *self.config.borrow_mut() = config.clone();
-            self.log.set_config(config.log.clone());
+            self.log.set_config(config.log);
             self.advance();
         }
     }

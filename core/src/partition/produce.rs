@@ -57,11 +57,24 @@ pub enum ProduceError {
     #[error(transparent)]
     Sequence(#[from] SequenceError),
     /// The log refused.
-    #[error(transparent)]
+    #[error("{}", append_failure(.0))]
     Log(#[from] AppendError),
     /// The partition went away.
     #[error("the partition was deleted")]
     Deleted,
+}
+
+/// What a client is told of a refused append: what is the matter, not where the broker keeps its files.
+fn append_failure(error: &AppendError) -> String {
+    match error {
+        AppendError::Damaged(damage) => {
+            format!(
+                "the records from offset {} on are damaged, and nothing is added behind them",
+                damage.offset
+            )
+        }
+        other => other.to_string(),
+    }
 }
 
 impl ProduceError {
@@ -70,7 +83,7 @@ impl ProduceError {
         match self {
             ProduceError::Epoch { given, current } if given < current => ErrorCode::FencedLeaderEpoch,
             ProduceError::Epoch { .. } => ErrorCode::UnknownLeaderEpoch,
-            ProduceError::Corrupt(_) => ErrorCode::CorruptMessage,
+            ProduceError::Corrupt(error) => error.code(),
             ProduceError::TooLarge { .. } => ErrorCode::MessageTooLarge,
             ProduceError::Forbidden(_) => ErrorCode::InvalidRecord,
             ProduceError::Sequence(SequenceError::Fenced { .. }) => ErrorCode::InvalidProducerEpoch,
@@ -85,7 +98,7 @@ impl ProduceError {
 /// answered as a request that timed out, which clients retry too.
 fn log_code(error: &AppendError) -> ErrorCode {
     match error {
-        AppendError::OverBudget { .. } => ErrorCode::RequestTimedOut,
+        AppendError::OverBudget => ErrorCode::RequestTimedOut,
         _ => ErrorCode::KafkaStorageError,
     }
 }
@@ -215,10 +228,11 @@ fn check_kind(header: &BatchHeader) -> Result<(), ProduceError> {
 /// Sequences are checked batch by batch against what is written, so several batches of one idempotent producer cannot
 /// be told from a gap; Kafka refuses them too.
 fn check_several(headers: &[BatchHeader]) -> Result<(), ProduceError> {
-    let idempotent =
-        headers.iter().any(|header| header.producer_id != heddle_proto::ids::ProducerId::NONE);
+    let idempotent = headers.iter().any(|header| header.producer_id != heddle_proto::ids::ProducerId::NONE);
     if idempotent {
-        return Err(ProduceError::Forbidden("an idempotent producer sends one batch per partition and request"));
+        return Err(ProduceError::Forbidden(
+            "an idempotent producer sends one batch per partition and request",
+        ));
     }
     Ok(())
 }

@@ -119,11 +119,7 @@ impl Producers {
                 return Ok(Verdict::Duplicate { base_offset: old.base_offset, last_offset: old.last_offset });
             }
         }
-        Err(SequenceError::OutOfOrder {
-            producer: batch.producer_id,
-            given: batch.base_sequence,
-            expected,
-        })
+        Err(SequenceError::OutOfOrder { producer: batch.producer_id, given: batch.base_sequence, expected })
     }
 
     /// Remembers a batch that was appended at `base_offset`.
@@ -140,10 +136,11 @@ impl Producers {
         };
         let used = self.clock;
         let epoch = batch.producer_epoch;
-        let producer = self
-            .table
-            .entry(batch.producer_id)
-            .or_insert_with(|| Producer { epoch, batches: VecDeque::new(), used });
+        let producer = self.table.entry(batch.producer_id).or_insert_with(|| Producer {
+            epoch,
+            batches: VecDeque::new(),
+            used,
+        });
         if producer.epoch != epoch {
             producer.epoch = epoch;
             producer.batches.clear();
@@ -254,7 +251,10 @@ mod tests {
     fn a_retry_within_five_batches_is_a_duplicate() {
         let mut producers = Producers::default();
         for turn in 0..6 {
-            assert_eq!(write(&mut producers, &header(1, 0, turn * 2, 2), i64::from(turn) * 2), Ok(Verdict::New));
+            assert_eq!(
+                write(&mut producers, &header(1, 0, turn * 2, 2), i64::from(turn) * 2),
+                Ok(Verdict::New)
+            );
         }
         let again = producers.check(&header(1, 0, 2, 2));
         assert_eq!(

@@ -65,8 +65,9 @@ where
         .blocking_thread_pool_placement(PoolPlacement::Unbound(1))
         .spawn(main)
         .map(|handle| Core { index: core, handle })
-        .map_err(|error| {
-            Fatal::Core { core, detail: format!("its executor on CPU {cpu} does not start: {error}") }
+        .map_err(|error| Fatal::Core {
+            core,
+            detail: format!("its executor on CPU {cpu} does not start: {error}"),
         })
 }
 

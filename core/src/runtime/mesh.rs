@@ -39,10 +39,13 @@ pub enum Answer<R> {
     Later(LocalFuture<R>),
 }
 
+type PeerEnds<Q, R> = (SharedSender<Envelope<Q, R>>, SharedReceiver<Envelope<Q, R>>);
+type PeerReceiver<Q, R> = (Rc<Peer<Q, R>>, ConnectedReceiver<Envelope<Q, R>>);
+
 /// The ends of the queues of one core, before the core runs. Moves to the core's thread.
 pub struct MeshEnds<Q: Send, R: Send> {
     me: usize,
-    peers: Vec<Option<(SharedSender<Envelope<Q, R>>, SharedReceiver<Envelope<Q, R>>)>>,
+    peers: Vec<Option<PeerEnds<Q, R>>>,
 }
 
 /// Makes the queues between all cores.
@@ -76,7 +79,7 @@ struct Slots<R> {
 pub struct Mesh<Q: Send + 'static, R: Send + 'static> {
     me: CoreId,
     peers: Vec<Option<Rc<Peer<Q, R>>>>,
-    receivers: RefCell<Vec<(Rc<Peer<Q, R>>, ConnectedReceiver<Envelope<Q, R>>)>>,
+    receivers: RefCell<Vec<PeerReceiver<Q, R>>>,
 }
 
 /// A call could not be made or answered because the peer has stopped.

@@ -36,11 +36,7 @@ impl Queues {
     pub fn create() -> Queues {
         let executor = glommio::executor();
         Queues {
-            hot: executor.create_task_queue(
-                Shares::Static(HOT_SHARES),
-                Latency::Matters(HOT_LATENCY),
-                "hot",
-            ),
+            hot: executor.create_task_queue(Shares::Static(HOT_SHARES), Latency::Matters(HOT_LATENCY), "hot"),
             control: executor.create_task_queue(
                 Shares::Static(CONTROL_SHARES),
                 Latency::NotImportant,

@@ -19,10 +19,10 @@ impl<D: Disk> Shard<D> {
         let mut configs = ahash::AHashMap::new();
         for partition in open {
             let topic = image.topic_by_id(partition.at.topic);
-            match topic.and_then(|topic| topic.partition(partition.at.partition).map(|found| (topic, found))) {
+            match topic.and_then(|topic| topic.partition(partition.at.partition).map(|found| (topic, found)))
+            {
                 Some((topic, found)) => {
-                    let config =
-                        configs.entry(topic.id).or_insert_with(|| Arc::new(topic.config.clone()));
+                    let config = configs.entry(topic.id).or_insert_with(|| Arc::new(topic.config.clone()));
                     partition.update(found.epoch(), config);
                 }
                 None => {

@@ -45,11 +45,17 @@ impl<D: Disk> Shard<D> {
             // Registered before reading, so that no commit slips through between the two.
             let event = Event::new();
             self.watch_here(&partitions, &event);
-            let results = self.fetch_once(&partitions, limits.bytes_max).await;
+            // Given back when the caller queues what was read, which counts from then on.
+            let claim = self.unsent.claim(limits.bytes_max);
+            let mut results = self.fetch_once(&partitions, claim.bytes()).await;
+            if claim.bytes() < limits.bytes_max {
+                results.iter_mut().flatten().for_each(Fetched::unshare);
+            }
             let bytes: usize = results.iter().flatten().map(Fetched::bytes).sum();
             let refused = results.iter().any(Result::is_err);
             let out_of_time = Instant::now() >= deadline || self.is_stopping();
-            if bytes >= limits.bytes_min || refused || partitions.is_empty() || out_of_time {
+            if bytes >= limits.bytes_min.min(claim.bytes()) || refused || partitions.is_empty() || out_of_time
+            {
                 self.metrics.fetch_bytes.add(bytes as u64);
                 self.metrics.fetch_latency.record(begun.elapsed());
                 results.iter().flat_map(|result| result.as_ref().err()).for_each(|error| {
@@ -60,6 +66,7 @@ impl<D: Disk> Shard<D> {
             let seen = partitions.iter().zip(&results).map(|(from, result)| {
                 (from.at, result.as_ref().map_or(from.offset, |fetched| fetched.committed))
             });
+            drop(claim);
             self.wait_for_more(seen.collect(), &event, deadline).await;
         }
     }
@@ -104,10 +111,8 @@ impl<D: Disk> Shard<D> {
         {
             return self.fetch_here(partitions, bytes_max).await;
         }
-        let mut results: FetchResults = partitions
-            .iter()
-            .map(|from| Err(self.owner(from.at).err().unwrap_or_else(stopping)))
-            .collect();
+        let mut results: FetchResults =
+            partitions.iter().map(|from| Err(self.owner(from.at).err().unwrap_or_else(stopping))).collect();
         let mut left = bytes_max;
         for (core, indexes) in groups {
             let wanted: Vec<FetchFrom> = indexes.iter().map(|index| partitions[*index]).collect();

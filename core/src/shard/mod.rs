@@ -9,8 +9,8 @@ pub mod fetch;
 pub mod handoff;
 pub mod hooks;
 pub mod offsets;
-pub mod producer_ids;
 pub mod produce;
+pub mod producer_ids;
 pub mod request;
 pub mod serve;
 pub mod topics;
@@ -23,7 +23,7 @@ use std::{
 
 use ahash::{AHashMap, AHashSet};
 use heddle_log_store::{Disk, LogStore};
-use heddle_net::socket::ShutdownHandle;
+use heddle_net::{outbox::budget::Budget, socket::ShutdownHandle};
 use heddle_proto::{
     error::ErrorCode,
     ids::{CoreId, NodeId, TopicId, TopicPartition},
@@ -58,6 +58,8 @@ pub struct Shard<D: Disk> {
     pub metrics: Rc<CoreMetrics>,
     /// The one writer of the metadata, on core 0 only.
     pub metadata: Option<Rc<MetadataService<D>>>,
+    /// Memory for what is read for connections and not sent yet.
+    pub unsent: Rc<Budget>,
     image: RefCell<Arc<ClusterImage>>,
     partitions: RefCell<AHashMap<TopicPartition, Rc<Partition<D>>>>,
     hooks: Rc<ShardHooks<D>>,
@@ -96,6 +98,7 @@ impl<D: Disk> Shard<D> {
         let room = parts.hooks.room();
         Rc::new(Shard {
             node: NodeId::new(parts.config.node_id),
+            unsent: Budget::new(usize::try_from(parts.config.connection_bytes()).unwrap_or(usize::MAX)),
             config: parts.config,
             queues: parts.queues,
             mesh: parts.mesh,
@@ -176,7 +179,7 @@ impl<D: Disk> Shard<D> {
         let topic = image.topic_by_id(at.topic).expect("its owner was found in the same image");
         let found = topic.partition(at.partition).expect("its owner was found in the same image");
         let config = Arc::new(topic.config.clone());
-        let log = self.store.log(at, config.log.clone());
+        let log = self.store.log(at, config.log);
         let id = log.id();
         let partition = Partition::new(at, topic.name.clone(), log, found.epoch(), config);
         self.hooks.attach(id, &partition);

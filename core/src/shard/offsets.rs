@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use heddle_log_store::Disk;
+use heddle_log_store::{Disk, ReadError};
 use heddle_proto::{
     error::ErrorCode,
     ids::{CoreId, Offset, Timestamp, TopicPartition},
@@ -14,6 +14,7 @@ use super::{
     produce::stopping,
     request::{CoreReply, CoreRequest, OpError, PartitionFacts},
 };
+use crate::partition::fetch::read_failure;
 
 impl<D: Disk> Shard<D> {
     /// Finds an offset of a partition: the first, the one after the last committed, or the first record at or after a
@@ -51,10 +52,8 @@ impl<D: Disk> Shard<D> {
             StartFrom::Latest => Ok(Some((partition.committed(), Timestamp::NONE))),
             StartFrom::Offset(offset) => Ok(Some((offset, Timestamp::NONE))),
             StartFrom::Timestamp(time) => {
-                let found = partition.log().offset_at(time).await.map_err(|error| {
-                    let place = format!("{}/{}", partition.topic, at.partition);
-                    OpError::new(ErrorCode::KafkaStorageError, format!("{place}: {error}"))
-                })?;
+                let found = partition.log().offset_at(time).await;
+                let found = found.map_err(|error| failure(&partition.topic, at, &error))?;
                 Ok(found.filter(|(offset, _)| *offset < partition.committed()))
             }
         }
@@ -76,12 +75,8 @@ impl<D: Disk> Shard<D> {
             };
         }
         let partition = self.partition(at)?;
-        partition.log().max_timestamp().await.map_err(|error| {
-            OpError::new(
-                ErrorCode::KafkaStorageError,
-                format!("{}/{}: {error}", partition.topic, at.partition),
-            )
-        })
+        let found = partition.log().max_timestamp().await;
+        found.map_err(|error| failure(&partition.topic, at, &error))
     }
 
     /// Deletes the records before an offset; gives the new first offset, durable.
@@ -121,12 +116,8 @@ impl<D: Disk> Shard<D> {
                 format!("records can be deleted up to offset {committed}; {before} was asked for"),
             ));
         }
-        partition.log().delete_records(before).await.map_err(|error| {
-            OpError::new(
-                ErrorCode::KafkaStorageError,
-                format!("{}/{}: {error}", partition.topic, at.partition),
-            )
-        })
+        let start = partition.log().delete_records(before).await;
+        start.map_err(|error| failure(&partition.topic, at, &error))
     }
 
     /// What is known about partitions, in the order asked for.
@@ -166,4 +157,8 @@ impl<D: Disk> Shard<D> {
         self.metrics.mesh_hops.add(1);
         self.mesh.ask(core, request).await.map_err(|_| stopping())
     }
+}
+
+fn failure(topic: &str, at: TopicPartition, error: &ReadError) -> OpError {
+    OpError::new(ErrorCode::KafkaStorageError, format!("{topic}/{}: {}", at.partition, read_failure(error)))
 }

@@ -98,7 +98,9 @@ impl<D: Disk> Shard<D> {
         }
         let partition = self.partition(at)?;
         self.metrics.produce_bytes.add(records.len() as u64);
-        partition.produce(records, epoch, acks, time::now()).map_err(|error| refusal(&error, &partition.topic, at))
+        partition
+            .produce(records, epoch, acks, time::now())
+            .map_err(|error| refusal(&error, &partition.topic, at))
     }
 }
 

@@ -9,10 +9,7 @@ use super::{
     produce::settle,
     request::{CoreReply, CoreRequest},
 };
-use crate::{
-    metadata::MetadataError,
-    runtime::mesh::Answer,
-};
+use crate::{metadata::MetadataError, runtime::mesh::Answer};
 
 impl<D: Disk> Shard<D> {
     /// What this core does with a request of another one. Appends happen before this returns, so that their order is that
@@ -35,18 +32,20 @@ impl<D: Disk> Shard<D> {
                 shard.wait_here(partitions, timeout).await;
                 CoreReply::Done
             })),
-            CoreRequest::FindOffset { at, from } => Answer::Later(Box::pin(async move {
-                CoreReply::Offset(shard.find_offset_here(at, from).await)
-            })),
-            CoreRequest::FindMaxTimestamp { at } => Answer::Later(Box::pin(async move {
-                CoreReply::Offset(shard.find_max_timestamp(at).await)
-            })),
+            CoreRequest::FindOffset { at, from } => {
+                Answer::Later(Box::pin(
+                    async move { CoreReply::Offset(shard.find_offset_here(at, from).await) },
+                ))
+            }
+            CoreRequest::FindMaxTimestamp { at } => {
+                Answer::Later(Box::pin(async move { CoreReply::Offset(shard.find_max_timestamp(at).await) }))
+            }
             CoreRequest::DeleteRecords { at, before } => Answer::Later(Box::pin(async move {
                 CoreReply::Start(shard.delete_records_here(at, before).await)
             })),
-            CoreRequest::Describe { partitions } => {
-                Answer::Now(CoreReply::Facts(partitions.into_iter().map(|at| self.describe_here(at)).collect()))
-            }
+            CoreRequest::Describe { partitions } => Answer::Now(CoreReply::Facts(
+                partitions.into_iter().map(|at| self.describe_here(at)).collect(),
+            )),
             CoreRequest::Apply(image) => {
                 self.apply(image);
                 Answer::Now(CoreReply::Done)

@@ -3,10 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use heddle_proto::ids::Offset;
 
-use crate::segment::scan::Window;
+use crate::segment::scan::{NextWindow, Window};
 use crate::segment::walk::Walker;
 use crate::types::LogId;
 
@@ -17,6 +21,20 @@ pub(crate) struct Cursor {
     pub(crate) window: Window,
     /// How much the next read from disk asks for.
     pub(crate) ahead_bytes: usize,
+    /// The window behind this one, on its way.
+    pub(crate) next: Option<ReadAhead>,
+}
+
+/// A read under way. It was polled once, which starts it; whoever needs it polls on.
+pub(crate) type ReadAhead = Pin<Box<dyn Future<Output = io::Result<NextWindow>>>>;
+
+/// Starts a read without waiting for it.
+pub(crate) fn start(mut read: ReadAhead) -> ReadAhead {
+    let mut cx = Context::from_waker(Waker::noop());
+    match read.as_mut().poll(&mut cx) {
+        Poll::Ready(done) => Box::pin(std::future::ready(done)),
+        Poll::Pending => read,
+    }
 }
 
 impl Cursor {

@@ -6,12 +6,13 @@ use bytes::Bytes;
 use heddle_proto::ids::Offset;
 
 use super::Log;
-use super::cursor::Cursor;
+use super::cursor::{self, Cursor};
+use crate::codec::BLOCK_BYTES;
 use crate::disk::{Disk, OpenMode};
 use crate::error::{IoContext, ReadError, StorageError};
 use crate::segment::index::{Index, IndexEntry};
 use crate::segment::index_file;
-use crate::segment::scan::{self, Window};
+use crate::segment::scan::{self, NextWindow, Window};
 use crate::segment::walk::{Step, Walker};
 use crate::store::stats::add;
 use crate::types::Damage;
@@ -118,6 +119,7 @@ impl<D: Disk> Log<D> {
                 Err(error) => return Err(error),
             }
         }
+        self.read_ahead(&mut cursor).await?;
         self.store.cursors.put(cursor);
         Ok(found)
     }
@@ -133,6 +135,7 @@ impl<D: Disk> Log<D> {
             return Ok(None);
         };
         let entry = self.with_index(base, |index| index.floor(from).copied()).await?;
+        self.servable(from, from)?; // building the index may have found damage
         let walker = match entry {
             Some(IndexEntry { offset, position, epoch, .. }) => {
                 Walker::at_batch(self.inner.owner, base, position, offset, epoch)
@@ -140,7 +143,7 @@ impl<D: Disk> Log<D> {
             None => Walker::at_drain(self.inner.owner, base, 0, base),
         };
         let ahead_bytes = self.store.options.read_ahead_bytes_min;
-        Ok(Some(Cursor { log: self.inner.id, walker, window: Window::default(), ahead_bytes }))
+        Ok(Some(Cursor { log: self.inner.id, walker, window: Window::default(), ahead_bytes, next: None }))
     }
 
     async fn advance(&self, cursor: &mut Cursor, bounds: Bounds, taken: usize) -> Result<Advance, ReadError> {
@@ -193,6 +196,9 @@ impl<D: Disk> Log<D> {
         bounds: Bounds,
     ) -> Result<(), ReadError> {
         let walker = cursor.walker;
+        if self.take_next(cursor, bytes).await? {
+            return Ok(());
+        }
         let file = self.segment_file(walker.segment_base()).await?;
         // A reader that asks for much at once gets it; one that reads on gets more each time.
         let options = &self.store.options;
@@ -209,6 +215,36 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
+    /// Uses the window read ahead, if it brings at least `bytes` from the cursor's position on.
+    async fn take_next(&self, cursor: &mut Cursor, bytes: usize) -> Result<bool, ReadError> {
+        let Some(next) = cursor.next.take() else { return Ok(false) };
+        let next = next.await.map_err(|error| self.storage_error("read a segment of", error))?;
+        let position = cursor.walker.position;
+        let Some(window) = next.follow(&cursor.window, position) else { return Ok(false) };
+        add(&self.store.counters.disk_read_bytes, window.bytes_behind(cursor.window.end()) as u64);
+        cursor.window = window;
+        Ok(cursor.window.bytes_behind(position) >= bytes)
+    }
+
+    /// Starts to read the next window of a reader that has used half of its present one, so that the disk works while
+    /// the consumer does.
+    async fn read_ahead(&self, cursor: &mut Cursor) -> Result<(), ReadError> {
+        let left = cursor.window.bytes_behind(cursor.walker.position);
+        let base = cursor.walker.segment_base();
+        let Some((data_end, _)) = self.segment_end(base) else { return Ok(()) };
+        let (start, options) = (cursor.window.end(), &self.store.options);
+        let is_wanted = cursor.next.is_none() && left > 0 && left <= cursor.window.bytes.len() / 2;
+        if !is_wanted || start >= data_end || !start.is_multiple_of(BLOCK_BYTES as u64) {
+            return Ok(());
+        }
+        let file = self.segment_file(base).await?;
+        let io = (options.io_bytes_max, options.io_in_flight_max);
+        let next = NextWindow::load(file, io, start, left + BLOCK_BYTES, cursor.ahead_bytes, data_end);
+        cursor.next = Some(cursor::start(Box::pin(next)));
+        cursor.ahead_bytes = (cursor.ahead_bytes * 2).min(options.read_ahead_bytes_max);
+        Ok(())
+    }
+
     /// At the end of a segment: `false` if everything drained has been read.
     fn next_segment(&self, cursor: &mut Cursor) -> Result<bool, ReadError> {
         let walker = cursor.walker;
@@ -220,6 +256,7 @@ impl<D: Disk> Log<D> {
         let Some(base) = next else { return Ok(false) };
         cursor.walker = Walker::at_drain(self.inner.owner, base, 0, base);
         cursor.window = Window::default();
+        cursor.next = None;
         Ok(true)
     }
 
@@ -325,11 +362,12 @@ impl<D: Disk> Log<D> {
         let scan = scan::scan(&*file, &self.store.options, walker, data_end);
         let scan = scan.await.map_err(|error| self.storage_error("scan a segment of", error))?;
         let short = scan.end < end;
-        if let Some(broken) = scan.middle.or(scan.tail.filter(|_| short)) {
-            return Err(self.damaged(broken.offset, base, broken.position));
-        }
-        if short {
-            return Err(self.damaged(scan.end, base, scan.position));
+        let broken =
+            scan.middle.or(scan.tail.filter(|_| short)).map(|broken| (broken.offset, broken.position));
+        if let Some((offset, position)) = broken.or(short.then_some((scan.end, scan.position))) {
+            // What lies before the damage is still found and served.
+            drop(self.damaged(offset, base, position));
+            return Ok(scan.index);
         }
         if sealed {
             let io_bytes_max = self.store.options.io_bytes_max;

@@ -16,8 +16,10 @@ impl<D: Disk> Log<D> {
     /// As [`Self::read`].
     pub async fn offset_at(&self, timestamp: Timestamp) -> Result<Option<(Offset, Timestamp)>, ReadError> {
         let mut from = self.inner.positions().start;
+        // What is drained while the indexes are searched may be missed there, and is looked at one by one.
+        let drained = self.inner.drained();
         let candidate = self.first_candidate(timestamp, from).await?;
-        from = from.max(candidate.unwrap_or(self.inner.drained()));
+        from = from.max(candidate.unwrap_or(drained));
         while from < self.inner.positions().written {
             let Some(batch) = self.read_at_most_one(from).await? else { return Ok(None) };
             let Ok(header) = BatchHeader::parse(&batch) else { return Ok(None) };

@@ -27,6 +27,8 @@ pub(crate) struct Segment {
     pub(crate) allocated_bytes: u64,
     /// No more drains go here.
     pub(crate) sealed: bool,
+    /// The file's name is not durable yet: the directories that lead to it are synced with the first drain.
+    pub(crate) unnamed: bool,
     /// Monotonic time of creation, or of the start of this process.
     pub(crate) created: Duration,
     /// Largest timestamp inside, if known without reading.
@@ -46,6 +48,7 @@ impl Segment {
             data_bytes: 0,
             allocated_bytes: 0,
             sealed: false,
+            unnamed: true,
             created: now,
             max_timestamp: Some(Timestamp::NONE),
             index: Some(Index::new(base)),
@@ -61,6 +64,7 @@ impl Segment {
             data_bytes: file_bytes,
             allocated_bytes: file_bytes,
             sealed: true,
+            unnamed: false,
             created: now,
             max_timestamp: None,
             index: None,

@@ -1,6 +1,7 @@
 //! Reads a segment from a position to its end, verifying everything: recovery and index rebuilding.
 
 use std::io;
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use heddle_proto::batch::BatchHeader;
@@ -40,12 +41,60 @@ impl Window {
         Ok(Self { start, bytes: buffer.freeze() })
     }
 
+    /// The bytes from `position` on, cut off from this window at a block boundary.
+    fn rest(&self, position: u64) -> &[u8] {
+        let start = position - position % BLOCK_BYTES as u64;
+        start.checked_sub(self.start).and_then(|skip| self.bytes.get(skip as usize..)).unwrap_or_default()
+    }
+
     pub(crate) fn view(&self, data_end: u64) -> View<'_> {
         View { start: self.start, bytes: &self.bytes, data_end }
     }
 
-    fn end(&self) -> u64 {
+    /// Where in the file the bytes end.
+    pub(crate) fn end(&self) -> u64 {
         self.start + self.bytes.len() as u64
+    }
+
+    /// How many bytes lie behind `position`.
+    pub(crate) fn bytes_behind(&self, position: u64) -> usize {
+        self.end().saturating_sub(position) as usize
+    }
+}
+
+/// The window behind another one, being read while that one is used. Has room in front for what is left of it then.
+pub(crate) struct NextWindow {
+    start: u64,
+    room: usize,
+    bytes: BytesMut,
+}
+
+impl NextWindow {
+    /// Reads up to `bytes_wanted` from `start`, a block boundary, on.
+    pub(crate) async fn load<F: DiskFile>(
+        file: Rc<F>,
+        io: (usize, usize),
+        start: u64,
+        room: usize,
+        bytes_wanted: usize,
+        data_end: u64,
+    ) -> io::Result<Self> {
+        let bytes = (bytes_wanted as u64).min(data_end.saturating_sub(start));
+        let mut buffer = BytesMut::zeroed(room + align_up(bytes) as usize);
+        let read = read_parallel(&*file, start, &mut buffer[room..], io.0, io.1).await?;
+        buffer.truncate(room + read.min(bytes as usize));
+        Ok(Self { start, room, bytes: buffer })
+    }
+
+    /// Puts what is left of `before` from `position` on in front. `None` if the two do not meet.
+    pub(crate) fn follow(mut self, before: &Window, position: u64) -> Option<Window> {
+        let left = before.rest(position);
+        if before.end() != self.start || position > self.start || left.len() > self.room {
+            return None;
+        }
+        let at = self.room - left.len();
+        self.bytes[at..self.room].copy_from_slice(left);
+        Some(Window { start: self.start - left.len() as u64, bytes: self.bytes.freeze().slice(at..) })
     }
 }
 
@@ -232,3 +281,6 @@ impl<F: DiskFile> Scanner<'_, F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Moves a log's batches from memory into its segment, in large aligned writes, and makes them durable there.
 
+use std::path::Path;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use heddle_proto::ids::{Epoch, Offset, Timestamp};
 use super::shared::Store;
 use super::stats::add;
 use crate::codec::align_up;
-use crate::disk::{self, Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{CREATE, IoContext, RESERVE, StorageError};
 use crate::event::JobSet;
 use crate::layout;
@@ -148,10 +149,35 @@ impl<D: Disk> Store<D> {
         let pieces = std::iter::once(Bytes::copy_from_slice(&header.encode()))
             .chain(plan.batches.iter().map(|batch| batch.bytes.clone()));
         self.write_pieces(&file, position, plan.padded_bytes(), pieces, &path).await?;
-        if !self.options.segment_dsync {
-            file.sync().await.context("sync", &path)?;
-        }
+        self.sync_drain(log, base, &file, &path).await?;
         Ok(position)
+    }
+
+    /// Makes a drain durable: its bytes, and the names that lead to them if the file is new. All at once, since the
+    /// file system then needs to commit its journal only once.
+    async fn sync_drain(
+        &self,
+        log: &Rc<LogInner>,
+        base: Offset,
+        file: &Rc<D::File>,
+        path: &Path,
+    ) -> Result<(), StorageError> {
+        let unnamed = log.segments.borrow().get(base).is_some_and(|segment| segment.unnamed);
+        let root = layout::topics_root(&self.options.dir);
+        let mut syncs: JobSet<'_, Result<(), StorageError>> = JobSet::new();
+        if !self.options.segment_dsync {
+            syncs.push(async move { file.sync().await.context("sync", path) });
+        }
+        if unnamed {
+            for dir in path.ancestors().skip(1).take_while(|dir| dir.starts_with(&root)) {
+                syncs.push(async move { self.disk.sync_dir(dir).await.context("sync", dir) });
+            }
+        }
+        syncs.finish().await?;
+        if let Some(segment) = log.segments.borrow_mut().get_mut(base) {
+            segment.unnamed = false;
+        }
+        Ok(())
     }
 
     fn must_roll(&self, log: &LogInner, plan: &Plan) -> bool {
@@ -188,8 +214,7 @@ impl<D: Disk> Store<D> {
         let dir = self.partition_dir(log);
         let is_first = log.segments.borrow().len() == 0;
         if is_first {
-            let root = layout::topics_root(&self.options.dir);
-            disk::create_dir_durable(&self.disk, &root, &dir).await.context(CREATE, &dir)?;
+            self.disk.create_dir_all(&dir).await.context(CREATE, &dir)?;
         }
         let path = layout::segment_file(&dir, base);
         let mode = OpenMode::NEW.dsync(self.options.segment_dsync);
@@ -205,13 +230,12 @@ impl<D: Disk> Store<D> {
             }
             other => other.context(CREATE, &path)?,
         };
-        self.disk.sync_dir(&dir).await.context("sync", &dir)?;
         self.segment_files.insert((log.id, base), Rc::new(file));
         log.segments.borrow_mut().push(Segment::new(base, self.disk.now()));
         Ok(())
     }
 
-    async fn is_empty_file(&self, path: &std::path::Path) -> Result<bool, StorageError> {
+    async fn is_empty_file(&self, path: &Path) -> Result<bool, StorageError> {
         let file = self.disk.open(path, OpenMode::EXISTING).await.context("open", path)?;
         Ok(file.size().await.context("measure", path)? == 0)
     }
@@ -222,7 +246,7 @@ impl<D: Disk> Store<D> {
         log: &Rc<LogInner>,
         file: &Rc<D::File>,
         need_bytes: u64,
-        path: &std::path::Path,
+        path: &Path,
     ) -> Result<(), StorageError> {
         let (position, allocated) = {
             let segments = log.segments.borrow();
@@ -253,7 +277,7 @@ impl<D: Disk> Store<D> {
         position: u64,
         total_bytes: u64,
         pieces: impl Iterator<Item = Bytes>,
-        path: &std::path::Path,
+        path: &Path,
     ) -> Result<(), StorageError> {
         let mut pieces = Gather { pieces, current: Bytes::new() };
         let mut jobs: JobSet<'_, Result<(), StorageError>> = JobSet::new();
@@ -396,12 +420,7 @@ fn take_active(log: &LogInner) -> Option<(Offset, u64, Option<crate::segment::in
     Some((active.base, active.data_bytes, index))
 }
 
-fn check_whole(
-    path: &std::path::Path,
-    position: u64,
-    want_bytes: usize,
-    done_bytes: usize,
-) -> Result<(), StorageError> {
+fn check_whole(path: &Path, position: u64, want_bytes: usize, done_bytes: usize) -> Result<(), StorageError> {
     if want_bytes == done_bytes {
         return Ok(());
     }

@@ -283,6 +283,7 @@ impl<D: Disk> Store<D> {
         let before = known.map_or(Timestamp::NONE, |state| state.segment_max_timestamp);
         let mut rebuilt = Segment::new(segment.base, self.disk.now());
         rebuilt.end = end;
+        rebuilt.unnamed = false;
         rebuilt.data_bytes = scan.position;
         let was_cut = scan.has_debris || scan.tail.is_some();
         rebuilt.allocated_bytes = if was_cut { scan.position } else { segment.file_bytes };

@@ -22,7 +22,7 @@ use heddle_proto::ids::{CoreId, Epoch, Offset, PartitionIndex, Timestamp, TopicI
 pub fn tiny() -> Options {
     Options {
         dir: PathBuf::from("/data"),
-        wal_file_bytes: 64 << 10,
+        wal_file_bytes: 32 << 10,
         wal_files_max: 4,
         group_bytes_max: 16 << 10,
         groups_in_flight_max: 3,
@@ -30,7 +30,7 @@ pub fn tiny() -> Options {
         direct_drains_in_flight_max: 2,
         io_bytes_max: 16 << 10,
         io_in_flight_max: 3,
-        drain_bytes: 12 << 10,
+        drain_bytes: 24 << 10,
         drain_bytes_max: 32 << 10,
         drains_in_flight_max: 2,
         dirty_bytes_max: 160 << 10,

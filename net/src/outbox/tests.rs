@@ -289,3 +289,29 @@ fn small_chunks_are_sent_together_and_large_ones_uncopied() {
     assert_eq!(batch.chunks[0].len(), 54);
     assert_eq!(batch.chunks[1].as_ptr(), large.as_ptr());
 }
+
+#[test]
+fn connections_share_a_budget_and_none_is_stopped_by_it() {
+    let budget = Budget::new(1000);
+    let options = OutboxOptions::default();
+    let (greedy, writer) = outbox_within(options, budget.clone());
+    let (modest, other_writer) = outbox_within(options, budget.clone());
+    let message = || Reply::One(Bytes::from_static(&[7; 300]));
+    let mut taken = 0;
+    while greedy.try_push(message()).unwrap().is_none() {
+        taken += 1;
+    }
+    assert_eq!((taken, budget.used_bytes()), (3, 900));
+    assert!(modest.try_push(message()).unwrap().is_none(), "one message passes over the budget");
+    assert!(modest.try_push(message()).unwrap().is_some());
+    // A slot for a small reply waits as well while the connection holds something.
+    assert!(modest.try_slot(0).unwrap().is_none());
+    drop(writer);
+    assert_eq!(budget.used_bytes(), 300, "a connection that ends gives back what it held");
+    let slot = modest.try_slot(0).unwrap().expect("there is room again");
+    slot.fill(Bytes::from_static(&[7; 100]));
+    assert_eq!(budget.used_bytes(), 400);
+    modest.close();
+    block_on(other_writer.run(Collected::default())).unwrap();
+    assert_eq!(budget.used_bytes(), 0, "what was sent is given back");
+}
