@@ -166,6 +166,26 @@ async fn consume(store: &LogStore<GlommioDisk>, topic: u8) {
     println!("cold read of one log, 1 MiB per call: {:.0} MB at {rate:.0} MB/s", bytes as f64 / 1e6);
 }
 
+/// What the loops cost when nothing happens.
+async fn idle(time: Duration) -> std::io::Result<()> {
+    glommio::timer::sleep(Duration::from_secs(3)).await; // what is dirty is drained first
+    let before = cpu_time()?;
+    glommio::timer::sleep(time).await;
+    let used = cpu_time()?.saturating_sub(before); // a thread that ended takes its time along
+    println!("idle with all those logs: {:.2} % of a core", 100.0 * used.as_secs_f64() / time.as_secs_f64());
+    Ok(())
+}
+
+/// CPU time of all threads of this process.
+fn cpu_time() -> std::io::Result<Duration> {
+    let mut total = 0;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let line = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        total += line.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0);
+    }
+    Ok(Duration::from_nanos(total))
+}
+
 async fn run(dir: PathBuf, time: Duration) -> Result<(), Box<dyn std::error::Error>> {
     let disk = GlommioDisk::new();
     disk.create_dir_all(&dir).await?;
@@ -194,6 +214,7 @@ async fn run(dir: PathBuf, time: Duration) -> Result<(), Box<dyn std::error::Err
     produce(&store, &clock, "1 MiB, 4 logs, depth 4", load(8, 4, 4, 1 << 20), time).await;
     consume(&store, 7).await;
     println!("{:?}", store.stats());
+    idle(time).await?;
     store.shutdown().await?;
     disk.remove_dir_all(&dir).await?;
     Ok(())

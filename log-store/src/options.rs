@@ -98,8 +98,8 @@ impl Default for Options {
             index_cache_bytes_max: 16 * MIB,
             open_files_max: 1024,
             read_ahead_bytes_min: 128 * KIB,
-            read_ahead_bytes_max: 4 * MIB,
-            read_cursors_max: 32,
+            read_ahead_bytes_max: 2 * MIB, // twice per remembered reader: one window in use, one on its way
+            read_cursors_max: 24,
             preallocate_bytes_max: 32 * MIB as u64,
             state_interval_bytes: 16 * MIB as u64,
             snapshot_bytes_max: 64 * KIB,

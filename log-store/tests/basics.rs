@@ -334,12 +334,15 @@ fn recovery_leaves_only_zeros_behind_the_data() {
         let mut world = World::new(seed, tiny(), 1);
         let flushed = SyncMode::Flush { after: Duration::from_millis(1), bytes: 1 << 20 };
         let log = world.log(partition(0), LogConfig { sync: flushed, ..config() });
-        for _ in 0..3 {
+        let append = || {
             let (batch, header) = make_batch(log.positions().written, 0, 1, 9000, 1);
             log.append(batch, &header).unwrap();
-        }
+        };
+        append();
+        world.run(log.flush()).unwrap();
+        (0..2).for_each(|_| append());
         world.wait(Duration::from_millis(1));
-        let mut polls = 6 + seed % 20;
+        let mut polls = 1 + seed % 12;
         world.run(std::future::poll_fn(|cx| {
             cx.waker().wake_by_ref();
             polls -= 1;

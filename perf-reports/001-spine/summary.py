@@ -33,6 +33,7 @@ def main(folder):
     print("| --- | --- | --- | --- | --- | --- |")
     for title, name in [
         ("fsync, 1 KiB, 1,000/s, native", "durable-native"),
+        ("the same, generator not pinned", "durable-shared"),
         ("fsync, 1 KiB, 1,000/s, kafka", "durable-kafka"),
         ("the same with a subscribed consumer", "end-to-end"),
         ("fsync, 1 KiB, 5,000/s, 1 partition", "partitions-1"),

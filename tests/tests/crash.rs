@@ -138,7 +138,7 @@ impl Drop for StopAtEnd<'_> {
 }
 
 #[test]
-fn a_broker_killed_while_it_recovers_recovers_the_next_time() {
+fn recovered_records_are_recovered_again_after_the_next_kill() {
     let mut broker = Broker::start(BrokerOptions::new());
     let topic = native::run(async {
         let client = native::connect(broker.address()).await;
