@@ -10,7 +10,7 @@ const CONTROL_SHARES: usize = 200;
 const BACKGROUND_SHARES: usize = 100;
 
 /// How long another queue may run before the hot queue is looked at again. Background work waits for I/O every few hundred
-/// microseconds by itself; a shorter time arms a timer more often, which cost a lone producer 8 % of its median latency.
+/// microseconds by itself; 0.5 ms instead cost some 8 % of the median latency of a produce (`perf-reports/001-spine`).
 const HOT_LATENCY: Duration = Duration::from_millis(5);
 
 /// Which queue a task belongs to.
