@@ -2,16 +2,18 @@
 
 use std::rc::Rc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use heddle_log_store::Disk;
 use heddle_net::{
     frame::{FrameError, FrameReader},
     kafka::{
         ApiKey, ControlReply, ControlRequest, DecodeError, RequestHeader, api_versions, decode_control,
-        decode_header, encode_reply, refuse_header, unsupported_reply,
+        decode_header, encode_reply, refuse_header, unsupported_reply, versions::is_served,
     },
     outbox::{Closed, Outbox},
 };
+
+use heddle_proto::error::ErrorCode;
 
 use super::{
     alter_configs, create_partitions, create_topics, delete_topics, describe_cluster, describe_configs,
@@ -82,26 +84,11 @@ async fn handle_control<D: Disk>(
     scratch: &mut BytesMut,
 ) -> Result<(), End> {
     let slot = outbox.slot(0).await?;
-    let body_again = body.clone();
-    let reply = match decode_control(&header, body.freeze()) {
-        Ok(request) => {
-            let reply = answer(shard, &header, request).await;
-            match encode_reply(header.reply(), reply, scratch) {
-                Ok(bytes) => Some(bytes),
-                Err(error) => {
-                    tracing::error!(api = ?header.api, version = header.version, %error, "a reply could not be encoded");
-                    refuse_header(header.reply(), heddle_proto::error::ErrorCode::UnknownServerError, scratch)
-                }
-            }
-        }
-        Err(DecodeError::UnsupportedVersion { .. }) => {
-            shard.metrics.requests_unsupported.add(1);
-            unsupported_reply(&header, body_again, scratch)
-        }
-        Err(error) => match refuse_header(header.reply(), error.code(), scratch) {
-            Some(bytes) => Some(bytes),
-            None => return Err(error.into()),
-        },
+    let reply = if is_served(header.api, header.version) {
+        reply_to_control(shard, &header, body, scratch).await?
+    } else {
+        shard.metrics.requests_unsupported.add(1);
+        unsupported_reply(&header, body, scratch)
     };
     match reply {
         Some(bytes) => slot.fill(bytes),
@@ -110,6 +97,30 @@ async fn handle_control<D: Disk>(
         }
     }
     Ok(())
+}
+
+/// Decodes, answers and encodes a request of a served kind; `None` when no reply can be built.
+async fn reply_to_control<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    header: &RequestHeader,
+    body: BytesMut,
+    scratch: &mut BytesMut,
+) -> Result<Option<Bytes>, End> {
+    let request = match decode_control(header, body.freeze()) {
+        Ok(request) => request,
+        Err(error) => {
+            let refusal = refuse_header(header.reply(), error.code(), scratch);
+            return refusal.map(Some).ok_or_else(|| error.into());
+        }
+    };
+    let reply = answer(shard, header, request).await;
+    Ok(match encode_reply(header.reply(), reply, scratch) {
+        Ok(bytes) => Some(bytes),
+        Err(error) => {
+            tracing::error!(api = ?header.api, version = header.version, %error, "a reply could not be encoded");
+            refuse_header(header.reply(), ErrorCode::UnknownServerError, scratch)
+        }
+    })
 }
 
 async fn answer<D: Disk>(
