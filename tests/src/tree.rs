@@ -27,6 +27,9 @@ const FOLDERS: [&str; 11] = [
     "tests",
 ];
 
+/// Sources of others, kept here with changes of ours; their shape is not ours to judge.
+const VENDORED: &str = "core/vendor";
+
 /// Files of the top level.
 const FILES: [&str; 14] = [
     ".gitattributes",
@@ -77,7 +80,7 @@ impl SourceFile {
     }
 }
 
-/// All text files below `root`, apart from what is left behind by builds.
+/// All text files below `root`, apart from what is left behind by builds and what is vendored.
 ///
 /// # Panics
 /// If the tree cannot be read.
@@ -94,7 +97,7 @@ fn read_folder(root: &Path, folder: &str, files: &mut Vec<SourceFile>) {
         let entry = entry.expect("the folder can be read");
         let name = entry.file_name().into_string().expect("file names are text");
         let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
-        if LEFT_BEHIND.contains(&name.as_str()) {
+        if LEFT_BEHIND.contains(&name.as_str()) || path == VENDORED {
             continue;
         }
         if entry.file_type().expect("the file has a type").is_dir() {
