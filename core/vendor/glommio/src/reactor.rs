@@ -173,6 +173,12 @@ pub(crate) struct Reactor {
     /// refcell) every time. Acquire during initialization
     preempt_ptr_head: *const u32,
     preempt_ptr_tail: *const AtomicU32,
+
+    /// The same for the main ring: when as many completions as the ring is deep are waiting there, running tasks should
+    /// make way for them.
+    main_ptr_head: *const u32,
+    main_ptr_tail: *const AtomicU32,
+    preempt_events: u32,
 }
 
 impl Reactor {
@@ -185,6 +191,7 @@ impl Reactor {
     ) -> io::Result<Reactor> {
         let sys = sys::Reactor::new(notifier, io_memory, ring_depth, blocking_thread)?;
         let (preempt_ptr_head, preempt_ptr_tail) = sys.preempt_pointers();
+        let (main_ptr_head, main_ptr_tail) = sys.main_pointers();
         Ok(Reactor {
             sys,
             timers: RefCell::new(Timers::new()),
@@ -193,6 +200,9 @@ impl Reactor {
             record_io_latencies,
             preempt_ptr_head,
             preempt_ptr_tail: preempt_ptr_tail as _,
+            main_ptr_head,
+            main_ptr_tail: main_ptr_tail as _,
+            preempt_events: ring_depth as u32,
         })
     }
 
@@ -206,7 +216,15 @@ impl Reactor {
 
     #[inline(always)]
     pub(crate) fn need_preempt(&self) -> bool {
-        unsafe { *self.preempt_ptr_head != (*self.preempt_ptr_tail).load(Ordering::Acquire) }
+        let (urgent, completed) = unsafe {
+            (
+                *self.preempt_ptr_head != (*self.preempt_ptr_tail).load(Ordering::Acquire),
+                (*self.main_ptr_tail)
+                    .load(Ordering::Acquire)
+                    .wrapping_sub(*self.main_ptr_head),
+            )
+        };
+        urgent || completed >= self.preempt_events || self.sys.preempt_time_is_over()
     }
 
     pub(crate) fn id(&self) -> usize {

@@ -25,7 +25,10 @@ use std::{
     pin::Pin,
     ptr,
     rc::Rc,
-    sync::Arc,
+    sync::{
+        atomic::{AtomicU32, Ordering},
+        Arc,
+    },
     time::{Duration, Instant},
 };
 
@@ -637,6 +640,7 @@ pub(crate) trait UringCommon {
     fn submission_queue(&mut self) -> ReactorQueue;
     fn submit_sqes(&mut self) -> io::Result<usize>;
     fn waiting_kernel_submission(&self) -> usize;
+    #[allow(dead_code)]
     fn in_kernel(&self) -> usize;
     fn waiting_kernel_collection(&self) -> usize;
     fn needs_kernel_enter(&self) -> bool;
@@ -855,9 +859,9 @@ impl UringCommon for PollRing {
 
     fn submit_one_event(&mut self, queue: &mut VecDeque<UringDescriptor>) -> Option<bool> {
         let source_map = &mut *self.source_map.borrow_mut();
-        let now = Instant::now();
 
         while let Some(chain) = peek_one_chain(queue, self.size) {
+            let now = Instant::now();
             return if let Some(sqes) = self.ring.sq().prepare_sqes(chain.len() as u32) {
                 let ops = extract_one_chain(source_map, queue, chain, now);
                 if ops.is_empty() {
@@ -924,7 +928,7 @@ impl SleepableRing {
     /// certain duration. The timer is added at the front of the queue such
     /// that it will be the first SQE submitted the next time we enter the
     /// latency ring
-    fn prepare_latency_preemption_timer(&mut self, d: Duration) -> Source {
+    fn prepare_sleep_timer(&mut self, d: Duration) -> Source {
         let source = Source::new(
             IoRequirements::default(),
             -1,
@@ -953,49 +957,6 @@ impl SleepableRing {
                 ),
             });
         source
-    }
-
-    /// This function prepares a timer that fires only after a given number of
-    /// CQEs are available on the main ring. This timer is linked with a write
-    /// to the latency ring's event fd such that this timer triggers a
-    /// preemption via the latency ring.
-    fn prepare_throughput_preemption_timer(&mut self, min_events: u32, event_fd: RawFd) -> Source {
-        assert!(min_events >= 1, "min_events should be at least 1");
-        let timer_source = Source::new(
-            IoRequirements::default(),
-            -1,
-            SourceType::Timeout(TimeSpec64::MAX, min_events),
-            None,
-            None,
-        );
-
-        const EVENTFD_WAKEUP: &[u64; 1] = &[1u64; 1];
-        let write_op = UringDescriptor {
-            fd: event_fd,
-            flags: SubmissionFlags::empty(),
-            user_data: 0,
-            args: UringOpDescriptor::Write(EVENTFD_WAKEUP as *const u64 as _, 8, 0),
-        };
-
-        let op = match &*timer_source.source_type() {
-            SourceType::Timeout(ts, events) => {
-                UringOpDescriptor::Timeout(&ts.raw as *const _, *events)
-            }
-            _ => unreachable!(),
-        };
-        let queue = self.submission_queue();
-        queue.borrow_mut().submissions.push_front(write_op);
-        queue.borrow_mut().submissions.push_front(UringDescriptor {
-            args: op,
-            fd: -1,
-            flags: SubmissionFlags::IO_LINK,
-            user_data: to_user_data(
-                self.source_map
-                    .borrow_mut()
-                    .add_source(&timer_source, queue.clone()),
-            ),
-        });
-        timer_source
     }
 
     fn install_eventfd(&mut self, eventfd_src: &Source) -> bool {
@@ -1044,14 +1005,36 @@ impl SleepableRing {
         }
     }
 
-    fn sleep(&mut self, link: &Source) -> io::Result<usize> {
+    /// Whether the kernel has taken every entry that was handed to it.
+    fn kernel_took_all(&mut self) -> bool {
+        let sq = unsafe { &self.ring.raw_mut().sq };
+        let head = unsafe { &*(sq.khead as *const AtomicU32) };
+        head.load(Ordering::Acquire) == unsafe { *sq.ktail }
+    }
+
+    /// Waits until this ring has a completion. `link`, unless it is in the ring already, is added and submitted in the same
+    /// call.
+    fn sleep(&mut self, link: Option<&Source>) -> io::Result<usize> {
         assert_eq!(
             self.waiting_kernel_submission(),
             0,
             "sleeping with pending SQEs"
         );
+        let link = match link {
+            Some(link) => link,
+            None => {
+                return self
+                    .ring
+                    .cq()
+                    .wait(1)
+                    .map(|_| 1)
+                    .or_else(Reactor::busy_ok)
+                    .or_else(Reactor::again_ok)
+                    .or_else(Reactor::intr_ok);
+            }
+        };
         if let Some(mut sqe) = self.ring.sq().prepare_sqe() {
-            let sqe_ptr = unsafe { sqe.raw_mut() as *mut _ };
+            let sqe_ptr: *mut crate::uring_sys::io_uring_sqe = unsafe { sqe.raw_mut() };
             let op = UringDescriptor {
                 fd: link.raw(),
                 flags: SubmissionFlags::empty(),
@@ -1062,6 +1045,7 @@ impl SleepableRing {
                 ),
                 args: UringOpDescriptor::PollAdd(common_flags() | read_flags()),
             };
+            link.inner.borrow_mut().enqueued.as_mut().unwrap().status = EnqueuedStatus::Dispatched;
             fill_sqe(
                 &mut sqe,
                 &op,
@@ -1069,31 +1053,26 @@ impl SleepableRing {
                 &mut self.source_map.borrow_mut(),
             );
 
-            // We have now prepared the SQE that links the two rings. We now need to submit
-            // it successfully to be able to safely sleep.
-
-            if self
-                .submit_sqes()
+            // The kernel waits only if it took the entry; if it did not we cannot sleep: only the link lets the latency
+            // ring wake us.
+            self.in_kernel += self
+                .ring
+                .submit_sqes_and_wait(1)
                 .or_else(Reactor::busy_ok)
                 .or_else(Reactor::again_ok)
-                .or_else(Reactor::intr_ok)?
-                != 1
-            {
-                // We failed to submit the `SQE` that links the rings. Just can't sleep.
-                // Waiting here is unsafe because we could end up waiting much longer than
-                // needed.
-                // We make the SQE a no-op and return
-                unsafe { crate::uring_sys::io_uring_prep_nop(sqe_ptr) };
-                Err(io::Error::from_raw_os_error(libc::EBUSY))
+                .or_else(Reactor::intr_ok)? as usize;
+            if self.kernel_took_all() {
+                Ok(1)
             } else {
-                // The rings are linked. Goodnight!
-                self.ring
-                    .cq()
-                    .wait(1)
-                    .map(|_| 1)
-                    .or_else(Reactor::busy_ok)
-                    .or_else(Reactor::again_ok)
-                    .or_else(Reactor::intr_ok)
+                // We make the SQE a no-op, forget the link and return
+                unsafe {
+                    crate::uring_sys::io_uring_prep_nop(sqe_ptr);
+                    (*sqe_ptr).user_data = 0;
+                }
+                self.source_map
+                    .borrow_mut()
+                    .consume_source(from_user_data(op.user_data));
+                Err(io::Error::from_raw_os_error(libc::EBUSY))
             }
         } else {
             // Can't link rings because we ran out of `CQE`s. Just can't sleep.
@@ -1102,7 +1081,8 @@ impl SleepableRing {
             self.submit_sqes()
                 .or_else(Reactor::busy_ok)
                 .or_else(Reactor::again_ok)
-                .or_else(Reactor::intr_ok)
+                .or_else(Reactor::intr_ok)?;
+            Err(io::Error::from_raw_os_error(libc::EBUSY))
         }
     }
 }
@@ -1187,9 +1167,9 @@ impl UringCommon for SleepableRing {
 
     fn submit_one_event(&mut self, queue: &mut VecDeque<UringDescriptor>) -> Option<bool> {
         let source_map = &mut *self.source_map.borrow_mut();
-        let now = Instant::now();
 
         while let Some(chain) = peek_one_chain(queue, self.size) {
+            let now = Instant::now();
             return if let Some(sqes) = self.ring.sq().prepare_sqes(chain.len() as u32) {
                 let ops = extract_one_chain(source_map, queue, chain, now);
                 if ops.is_empty() {
@@ -1221,8 +1201,14 @@ pub(crate) struct Reactor {
     latency_ring: RefCell<SleepableRing>,
     poll_ring: RefCell<PollRing>,
 
-    latency_preemption_timeout_src: Cell<Option<Source>>,
-    throughput_preemption_timeout_src: Cell<Option<Source>>,
+    /// When running tasks should make way. Looked at by `need_preempt`: reading the clock is cheaper than a timer in a ring,
+    /// which costs two entries into the kernel for every turn of the executor's loop.
+    preempt_at: Cell<Option<Instant>>,
+    /// The timer that ends a sleep, and when. It stays in the ring until it fires or an earlier one is needed: waking up for
+    /// nothing now and then is cheaper than replacing it at every sleep.
+    sleep_timer: Cell<Option<(Instant, Source)>>,
+    /// The poll by which the latency ring wakes a sleep on the main ring. It stays in the ring until it fires.
+    link_rings: Cell<Option<Source>>,
 
     link_fd: RawFd,
 
@@ -1352,8 +1338,9 @@ impl Reactor {
             main_ring: RefCell::new(main_ring),
             latency_ring: RefCell::new(latency_ring),
             poll_ring: RefCell::new(poll_ring),
-            latency_preemption_timeout_src: Cell::new(None),
-            throughput_preemption_timeout_src: Cell::new(None),
+            preempt_at: Cell::new(None),
+            sleep_timer: Cell::new(None),
+            link_rings: Cell::new(None),
             blocking_thread,
             link_fd,
             notifier,
@@ -1726,14 +1713,29 @@ impl Reactor {
     /// We may not be able to register an `SQE` at this point, so we return an
     /// Error and will just not sleep.
     fn link_rings_and_sleep(&self, ring: &mut SleepableRing) -> io::Result<()> {
-        let link_rings = Source::new(
-            IoRequirements::default(),
-            self.link_fd,
-            SourceType::LinkRings,
-            None,
-            None,
-        );
-        ring.sleep(&link_rings).or_else(Self::busy_ok).map(|_| {})
+        let slept = match self.link_rings.take() {
+            Some(armed) if armed.is_in_ring() => {
+                let slept = ring.sleep(None);
+                self.link_rings.set(Some(armed));
+                slept
+            }
+            _ => {
+                let link_rings = Source::new(
+                    IoRequirements::default(),
+                    self.link_fd,
+                    SourceType::LinkRings,
+                    None,
+                    None,
+                );
+                let slept = ring.sleep(Some(&link_rings));
+                // A link that did not get into the ring is dropped here.
+                if slept.is_ok() {
+                    self.link_rings.set(Some(link_rings));
+                }
+                slept
+            }
+        };
+        slept.or_else(Self::busy_ok).map(|_| {})
     }
 
     pub(crate) fn poll_io(&self, woke: &mut usize) -> io::Result<()> {
@@ -1814,23 +1816,6 @@ impl Reactor {
         // consume all events from the rings
         consume_rings!(into &mut woke; lat_ring, poll_ring, main_ring);
 
-        // Cancel the old timer regardless of whether we can sleep:
-        // if we won't sleep, we will register the new timer with its new
-        // value.
-        //
-        // But if we will sleep, there might be a timer registered that needs
-        // to be removed otherwise we'll wake up when it expires.
-        drop(self.latency_preemption_timeout_src.take());
-
-        // Schedule the throughput-based timeout immediately: it won't matter if we end
-        // up sleeping.
-        self.throughput_preemption_timeout_src.replace(Some(
-            main_ring.prepare_throughput_preemption_timer(
-                self.ring_depth() as u32,
-                self.eventfd_src.raw(),
-            ),
-        ));
-
         // This will only dispatch if we run out of sqes. Which means until
         // flush_rings! nothing is really send to the kernel...
         flush_cancellations!(into &mut woke; lat_ring, poll_ring, main_ring);
@@ -1850,11 +1835,10 @@ impl Reactor {
         if should_sleep {
             // We are about to go to sleep. It's ok to sleep, but if there
             // is a timer set, we need to make sure we wake up to handle it.
-            if let Some(dur) = user_timer {
-                self.latency_preemption_timeout_src
-                    .set(Some(lat_ring.prepare_latency_preemption_timer(dur)));
-                assert!(flush_rings!(lat_ring)? > 0);
-            }
+            let woke = match user_timer {
+                Some(dur) => self.arm_sleep_timer(&mut lat_ring, dur)?,
+                None => 0,
+            };
             // From this moment on the remote executors are aware that we are sleeping
             // We have to sweep the remote channels function once more because since
             // last time until now it could be that something happened in a remote executor
@@ -1864,7 +1848,7 @@ impl Reactor {
             // details. This translates to `sys_membarrier()` /
             // `MEMBARRIER_CMD_PRIVATE_EXPEDITED`
             membarrier::heavy();
-            let events = process_remote_channels() + self.flush_syscall_thread();
+            let events = woke + process_remote_channels() + self.flush_syscall_thread();
             if events == 0 {
                 if self.eventfd_src.is_installed().unwrap() {
                     self.link_rings_and_sleep(&mut main_ring)
@@ -1879,11 +1863,7 @@ impl Reactor {
             }
         }
 
-        if let Some(preempt) = preempt_timer() {
-            self.latency_preemption_timeout_src
-                .set(Some(lat_ring.prepare_latency_preemption_timer(preempt)));
-            flush_rings!(lat_ring, main_ring)?;
-        }
+        self.preempt_at.set(preempt_timer().map(|preempt| Instant::now() + preempt));
 
         // A Note about `need_preempt`:
         //
@@ -1895,6 +1875,36 @@ impl Reactor {
         Ok(should_sleep)
     }
 
+    /// Makes sure that a timer in the latency ring fires `duration` from now or earlier. Returns how many tasks were woken by
+    /// completions that had to be taken from the ring for that: with any of them there must be no sleep.
+    fn arm_sleep_timer(&self, lat_ring: &mut SleepableRing, duration: Duration) -> io::Result<usize> {
+        let mut woke = 0;
+        let at = Instant::now() + duration;
+        if let Some((armed_at, armed)) = self.sleep_timer.take() {
+            if armed_at <= at && armed.is_in_ring() {
+                self.sleep_timer.set(Some((armed_at, armed)));
+                return Ok(woke);
+            }
+        }
+        // The old timer, if there was one, is now among the cancellations. What its end leaves in the ring would end the
+        // sleep at once, so it is taken out.
+        lat_ring.flush_cancellations(&mut woke);
+        let timer = lat_ring.prepare_sleep_timer(duration);
+        self.sleep_timer.set(Some((at, timer)));
+        assert!(flush_rings!(lat_ring)? > 0);
+        lat_ring.consume_completion_queue(&mut woke);
+        Ok(woke)
+    }
+
+    /// Whether the running tasks have had their time.
+    #[inline(always)]
+    pub(crate) fn preempt_time_is_over(&self) -> bool {
+        match self.preempt_at.get() {
+            Some(at) => Instant::now() >= at,
+            None => false,
+        }
+    }
+
     pub(crate) fn flush_syscall_thread(&self) -> usize {
         self.blocking_thread.flush()
     }
@@ -1902,6 +1912,12 @@ impl Reactor {
     pub(crate) fn preempt_pointers(&self) -> (*const u32, *const u32) {
         let mut lat_ring = self.latency_ring.borrow_mut();
         let cq = unsafe { &lat_ring.ring.raw_mut().cq };
+        (cq.khead, cq.ktail)
+    }
+
+    pub(crate) fn main_pointers(&self) -> (*const u32, *const u32) {
+        let mut main_ring = self.main_ring.borrow_mut();
+        let cq = unsafe { &main_ring.ring.raw_mut().cq };
         (cq.khead, cq.ktail)
     }
 
