@@ -10,7 +10,7 @@ const LINES_MAX: usize = 900;
 const GLOMMIO_HOMES: [&str; 4] = ["core/src/runtime/", "net/src/socket/", "log-store/src/disk/", "loadgen/"];
 
 /// Tests and examples of the crates that live on it start one.
-const GLOMMIO_TESTS: [&str; 3] = ["net/tests/", "log-store/tests/", "log-store/examples/"];
+const GLOMMIO_TESTS: [&str; 4] = ["core/tests/", "net/tests/", "log-store/tests/", "log-store/examples/"];
 
 /// Folders of the top level.
 const FOLDERS: [&str; 11] = [
