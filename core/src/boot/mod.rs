@@ -20,7 +20,7 @@ use crate::{
     runtime::{
         executors::{self, ExecutorOptions},
         mesh::full_mesh,
-        signals,
+        signals, wakeup,
     },
 };
 use plan::Plan;
@@ -37,6 +37,8 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
             tracing::warn!(check = finding.check, advice = finding.advice.as_deref(), "{}", finding.what);
         }
     }
+    // A refusal was among the warnings above.
+    let _awake = config.wakeup_latency.and_then(|limit| wakeup::limit_wakeup(limit).ok());
     let data_dir = data_dir::take(&config)?;
     let mut sockets = listen::bind(&config)?;
     let mut ends = full_mesh(config.core_count() as u16);
@@ -49,6 +51,7 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
     };
     tracing::info!(
         cores = config.core_count(),
+        profile = config.profile,
         data_dir = %config.data_dir.display(),
         listen = %config.listen,
         "starting"

@@ -1,6 +1,7 @@
 //! The one table of configuration keys: name, kind and range, default, meaning. The command line, the environment,
 //! the file and `docs/configuration.md` are all made from it.
 
+use super::profiles;
 use heddle_proto::limits::FRAME_BYTES_MAX;
 
 /// What a key's value looks like and what it may be.
@@ -188,10 +189,27 @@ pub const ENTRIES: &[Entry] = &[
     ),
     entry(
         CORES,
+        "profile",
+        Kind::Choice(profiles::NAMES),
+        "balanced",
+        "Sets several keys at once; each can still be set by hand. See [Profiles](#profiles).",
+    ),
+    entry(
+        CORES,
         "spin_us",
         Kind::Count(0, 1_000_000),
         "20",
-        "Microseconds an idle core looks for work before it sleeps. 0 saves the most CPU; 1000 and more trade a CPU that is never idle for the lowest latency.",
+        "Microseconds an idle core looks for work before it sleeps. 0 saves the most CPU. Much more than a durable write takes does not pay when cores share a CPU with the kernel's own work for the disk, which then waits for the core.",
+    ),
+    optional(
+        "none",
+        entry(
+            CORES,
+            "wakeup_latency_us",
+            Kind::Count(0, 1_000_000),
+            "none",
+            "Longest time in microseconds that an idle CPU of this machine may take to wake while the broker runs (the kernel's PM QoS); 0 keeps them all awake. Takes write permission on `/dev/cpu_dma_latency`; without it the broker says so and goes on. `none` asks for nothing.",
+        ),
     ),
     optional(
         "auto",

@@ -12,6 +12,7 @@ mod cores;
 mod entries;
 mod error;
 pub mod machine;
+pub mod profiles;
 mod reference;
 mod settings;
 #[cfg(test)]
@@ -105,8 +106,12 @@ pub struct Config {
     pub cores: CoreSelection,
     /// CPU of each core, index = core id. Never empty. A CPU appears twice only if more cores than CPUs were asked for.
     pub cpus: Vec<usize>,
+    /// Name of the profile, one of [`profiles::PROFILES`].
+    pub profile: String,
     /// How long an idle executor spins before it sleeps.
     pub spin: Duration,
+    /// How long an idle CPU may take to wake; `None`: as the machine is set up.
+    pub wakeup_latency: Option<Duration>,
     /// Memory budget of one core.
     pub memory_bytes: u64,
     /// Percent of `memory_bytes` for the tail and read cache.
@@ -180,7 +185,9 @@ impl Config {
             admin: settings.optional_address("admin")?.map(|(_, address)| address),
             cores,
             cpus,
+            profile: settings.text("profile")?,
             spin: Duration::from_micros(settings.count("spin_us")?),
+            wakeup_latency: settings.optional_count("wakeup_latency_us")?.map(Duration::from_micros),
             memory_bytes,
             cache_percent: settings.count("cache_percent")?,
             dirty_percent: settings.count("dirty_percent")?,

@@ -3,6 +3,7 @@
 use super::CoreSelection;
 use super::entries::{ENTRIES, Entry, Kind};
 use super::error::ConfigError;
+use super::profiles;
 use super::value::{format_bytes, parse_address, parse_bytes, parse_pairs};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 pub enum Origin {
     /// Built in.
     Default,
+    /// The profile of this name.
+    Profile(&'static str),
     /// The config file.
     File(PathBuf),
     /// An environment variable.
@@ -26,6 +29,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Origin::Default => write!(f, "by default"),
+            Origin::Profile(name) => write!(f, "by the profile {name}"),
             Origin::File(path) => write!(f, "in the file {}", path.display()),
             Origin::Environment(variable) => write!(f, "in the environment variable {variable}"),
             Origin::CommandLine => write!(f, "on the command line"),
@@ -79,7 +83,18 @@ impl Settings {
         for (name, value) in &sources.command_line {
             settings.put(name, value.clone(), Origin::CommandLine)?;
         }
+        settings.lay_profile();
         Ok(settings)
+    }
+
+    /// Puts the profile's values where nobody said anything. An unknown profile is refused when its key is read.
+    fn lay_profile(&mut self) {
+        let Some(profile) = profiles::find(self.raw("profile")) else { return };
+        for (name, value) in profile.presets {
+            if self.values[name].1 == Origin::Default {
+                self.values.insert(name, ((*value).to_owned(), Origin::Profile(profile.name)));
+            }
+        }
     }
 
     fn put(&mut self, name: &str, value: String, origin: Origin) -> Result<(), ConfigError> {

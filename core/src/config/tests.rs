@@ -185,3 +185,24 @@ fn the_whole_range_of_the_storage_keys_suits_the_log_store() {
         }
     }
 }
+
+#[test]
+fn a_profile_sets_what_nobody_set() {
+    let (_file, sources) = with_file("profile = \"dense\"\nspin_us = 7\n");
+    let config = Config::load(&sources).unwrap();
+    assert_eq!(
+        (config.spin.as_micros(), config.memory_bytes, config.groups_in_flight_max),
+        (7, 128 << 20, 2)
+    );
+    let latency = Config::load(&command_line(&[("profile", "latency")])).unwrap();
+    assert_eq!(latency.wakeup_latency, Some(Duration::ZERO));
+    assert_eq!(Config::defaults().unwrap().wakeup_latency, None);
+    assert!(refusal(&command_line(&[("profile", "fast")])).contains("latency, balanced, dense"));
+}
+
+#[test]
+fn every_profile_is_a_valid_configuration() {
+    for profile in profiles::PROFILES {
+        Config::load(&command_line(&[("profile", profile.name)])).unwrap();
+    }
+}

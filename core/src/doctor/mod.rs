@@ -18,6 +18,7 @@ pub mod limits;
 mod mounts;
 mod port;
 mod report;
+mod wakeup;
 
 pub use report::{print_human, print_json};
 
@@ -113,6 +114,7 @@ fn quick_checks(config: &Config) -> Vec<Finding> {
         data_dir::check(&config.data_dir),
         free_space::check(config),
     ];
+    findings.extend(wakeup::check(config));
     findings.extend(port::check(config));
     findings
 }

@@ -11,5 +11,6 @@ pub mod oneshot;
 pub mod queues;
 pub mod signals;
 pub mod time;
+pub mod wakeup;
 
 pub use queues::{Queue, Queues};
