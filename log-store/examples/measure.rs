@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use glommio::{LocalExecutorBuilder, Placement};
 use heddle_log_store::{
     Disk, DiskFile, GlommioDisk, Hooks, Log, LogConfig, LogId, LogStore, OpenMode, Options,
-    RecoveredPartitions,
+    RecoveredPartitions, WriteTimes,
 };
 use heddle_proto::batch::{self, BatchBuilder, BatchHeader, Compression};
 use heddle_proto::ids::{CoreId, Epoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
@@ -25,7 +25,7 @@ struct Clock {
 }
 
 impl Hooks for Clock {
-    fn durable(&self, log: LogId, upto: Offset) {
+    fn durable(&self, log: LogId, upto: Offset, _: WriteTimes) {
         let mut sent = self.sent.borrow_mut();
         let now = Instant::now();
         let done: Vec<_> =

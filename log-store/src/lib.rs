@@ -23,7 +23,7 @@ pub use log::Log;
 pub use options::Options;
 pub use store::stats::{CounterValues, Stats};
 pub use store::{LogStore, list_partitions, list_wal_dirs, replay_wal};
-pub use types::{Damage, Hooks, LogConfig, LogId, LogPositions, SyncMode};
+pub use types::{Damage, Hooks, LogConfig, LogId, LogPositions, SyncMode, WriteTimes};
 pub use wal::replay::{LostFrame, RecoveredBatch, RecoveredPartition, RecoveredPartitions, WalContents};
 pub use wal::state::PartitionState;
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use heddle_proto::ids::Offset;
@@ -97,10 +97,23 @@ impl fmt::Display for Damage {
     }
 }
 
+/// When a durable write went through its steps. Statistics only: nothing is decided by it, and it is real time even on
+/// a disk with a clock of its own.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct WriteTimes {
+    /// What belongs to the write was settled.
+    pub sealed: Instant,
+    /// The write was built and handed to the kernel.
+    pub submitted: Instant,
+    /// The kernel said that it is on stable storage.
+    pub durable: Instant,
+}
+
 /// What the store asks of the owner of the logs. Called from inside the store's futures, never with anything borrowed.
 pub trait Hooks {
-    /// Everything below `upto` of `log` is on stable storage. For one log `upto` only grows.
-    fn durable(&self, log: LogId, upto: Offset);
+    /// Everything below `upto` of `log` is on stable storage, by a write with these `times`. For one log `upto` only
+    /// grows.
+    fn durable(&self, log: LogId, upto: Offset, times: WriteTimes);
 
     /// Opaque state of the owner as of everything appended so far (producer table, epoch history), to be given back
     /// by [`crate::Log::recovered_state`]. At most [`crate::Options::snapshot_bytes_max`]; larger ones are not stored.

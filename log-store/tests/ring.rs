@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use glommio::{LocalExecutorBuilder, Placement};
 use heddle_log_store::{
-    GlommioDisk, Hooks, Log, LogConfig, LogId, LogStore, Options, RecoveredPartitions, SyncMode,
+    GlommioDisk, Hooks, Log, LogConfig, LogId, LogStore, Options, RecoveredPartitions, SyncMode, WriteTimes,
     list_partitions, list_wal_dirs, replay_wal,
 };
 use heddle_proto::batch::{self, BatchBuilder, BatchHeader, Compression};
@@ -22,7 +22,7 @@ struct Owner {
 }
 
 impl Hooks for Owner {
-    fn durable(&self, log: LogId, upto: Offset) {
+    fn durable(&self, log: LogId, upto: Offset, _: WriteTimes) {
         self.durable.borrow_mut().insert(log, upto);
     }
 }

@@ -23,6 +23,7 @@ use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use thiserror::Error;
@@ -32,8 +33,10 @@ use crate::socket::WriteHalf;
 pub mod budget;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 
 use budget::{Budget, Claim};
+use watch::{Observer, Watch};
 
 /// Chunks smaller than this are copied together before a send; larger ones are sent from where they lie.
 const COALESCE_BYTES_MAX: usize = 1 << 10;
@@ -225,10 +228,10 @@ impl Outbox {
     }
 
     /// Waits for room and queues a push behind earlier pushes.
-    pub async fn push(&self, message: Reply) -> Result<(), Closed> {
+    pub async fn push(&self, message: Reply, watch: Option<Watch>) -> Result<(), Closed> {
         let bytes = message.size_bytes();
         poll_fn(|cx| self.queue.borrow_mut().poll_push_room(cx, bytes)).await?;
-        self.queue.borrow_mut().push(message, bytes);
+        self.queue.borrow_mut().push(message, bytes, watch);
         Ok(())
     }
 
@@ -245,7 +248,7 @@ impl Outbox {
         if !queue.has_push_room(bytes) {
             return Ok(Some(message));
         }
-        queue.push(message, bytes);
+        queue.push(message, bytes, None);
         Ok(None)
     }
 
@@ -274,7 +277,12 @@ impl ReplySlot {
     /// Gives the reply; it is sent when all earlier ones are. Does nothing if the connection has ended
     /// meanwhile.
     pub fn fill(self, reply: impl Into<Reply>) {
-        self.queue.borrow_mut().fill(self.sequence, reply.into());
+        self.queue.borrow_mut().fill(self.sequence, reply.into(), None);
+    }
+
+    /// Like [`ReplySlot::fill`]; the writer's observer is told when the reply was sent.
+    pub fn fill_watched(self, reply: impl Into<Reply>, watch: Watch) {
+        self.queue.borrow_mut().fill(self.sequence, reply.into(), Some(watch));
     }
 }
 
@@ -287,7 +295,7 @@ impl Drop for ReplySlot {
 impl OutboxWriter {
     /// Sends until the outbox is closed and empty, or a send fails; the reader learns of a failure by
     /// [`Closed`] and by the end of its connection.
-    pub async fn run(self, mut sink: impl Sink) -> Result<(), Closed> {
+    pub async fn run(self, mut sink: impl Sink, observer: impl Observer) -> Result<(), Closed> {
         let mut batch = Batch::default();
         loop {
             match poll_fn(|cx| self.queue.borrow_mut().poll_batch(cx, &mut batch)).await {
@@ -302,6 +310,9 @@ impl OutboxWriter {
                 }
             }
             let sent = sink.send(&batch.chunks).await;
+            if sent.is_ok() {
+                batch.tell(&observer);
+            }
             self.queue.borrow_mut().on_sent(&mut batch, sent);
         }
     }
@@ -316,7 +327,7 @@ impl Drop for OutboxWriter {
 /// A reply in its place: awaited (with the bytes reserved for it) or there.
 enum Place {
     Awaited { reserved_bytes: usize },
-    Filled(Reply),
+    Filled(Reply, Option<Watch>),
 }
 
 struct Queue {
@@ -324,7 +335,7 @@ struct Queue {
     places: VecDeque<Place>,
     /// The sequence of the first place.
     first_sequence: u64,
-    pushes: VecDeque<Reply>,
+    pushes: VecDeque<(Reply, Option<Watch>)>,
     closed: Option<Closed>,
     writer: Option<Waker>,
     reply_waiters: Vec<Waker>,
@@ -408,11 +419,11 @@ impl Queue {
         self.places.get_mut(usize::try_from(index).ok()?)
     }
 
-    fn fill(&mut self, sequence: u64, reply: Reply) {
+    fn fill(&mut self, sequence: u64, reply: Reply, watch: Option<Watch>) {
         let bytes = reply.size_bytes();
         let Some(place) = self.place(sequence) else { return };
         let Place::Awaited { reserved_bytes } = *place else { return };
-        *place = Place::Filled(reply);
+        *place = Place::Filled(reply, watch);
         let queued = &mut self.stats.queued_reply_bytes;
         *queued = *queued + bytes - reserved_bytes;
         self.held.add(bytes);
@@ -430,10 +441,10 @@ impl Queue {
         }
     }
 
-    fn push(&mut self, message: Reply, bytes: usize) {
+    fn push(&mut self, message: Reply, bytes: usize, watch: Option<Watch>) {
         self.stats.queued_push_bytes += bytes;
         self.held.add(bytes);
-        self.pushes.push_back(message);
+        self.pushes.push_back((message, watch));
         self.wake_writer();
     }
 
@@ -489,24 +500,24 @@ impl Queue {
         while batch.reply_bytes < self.options.send_bytes_max
             && let Some(place) = self.places.pop_front()
         {
-            let Place::Filled(reply) = place else {
+            let Place::Filled(reply, watch) = place else {
                 self.places.push_front(place);
                 return;
             };
             self.first_sequence += 1;
             batch.reply_count += 1;
             batch.reply_bytes += reply.size_bytes();
-            batch.add(reply);
+            batch.add(reply, watch);
         }
     }
 
     fn take_pushes(&mut self, batch: &mut Batch) {
         while batch.push_bytes < self.options.send_bytes_max
-            && let Some(message) = self.pushes.pop_front()
+            && let Some((message, watch)) = self.pushes.pop_front()
         {
             batch.push_count += 1;
             batch.push_bytes += message.size_bytes();
-            batch.add(message);
+            batch.add(message, watch);
         }
     }
 
@@ -564,10 +575,12 @@ struct Batch {
     reply_bytes: usize,
     push_count: usize,
     push_bytes: usize,
+    watches: Vec<Watch>,
 }
 
 impl Batch {
-    fn add(&mut self, message: Reply) {
+    fn add(&mut self, message: Reply, watch: Option<Watch>) {
+        self.watches.extend(watch);
         match message {
             Reply::One(chunk) => self.add_chunk(chunk),
             Reply::Two(head, payload) => {
@@ -597,8 +610,16 @@ impl Batch {
         }
     }
 
+    fn tell(&self, observer: &impl Observer) {
+        if !self.watches.is_empty() {
+            let now = Instant::now();
+            self.watches.iter().for_each(|watch| observer.sent(*watch, now));
+        }
+    }
+
     fn clear(&mut self) {
         self.chunks.clear();
+        self.watches.clear();
         (self.reply_count, self.reply_bytes, self.push_count, self.push_bytes) = (0, 0, 0, 0);
     }
 }

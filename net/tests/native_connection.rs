@@ -73,7 +73,7 @@ async fn answer(outbox: &Outbox, parked: &Parked, frame: BytesMut) -> Result<(),
         Request::Subscribe { subscription, .. } => {
             let reply = native::Reply::Subscribed { subscription, from: Offset::ZERO };
             let push = native::Reply::Push { subscription, committed: Offset::ZERO };
-            outbox.push(encode(0, &push, Bytes::from_static(b"pushed"))).await?;
+            outbox.push(encode(0, &push, Bytes::from_static(b"pushed")), None).await?;
             outbox.slot(0).await?.fill(encode(correlation, &reply, Bytes::new()));
         }
         Request::Unsubscribe { .. } | Request::Credit { .. } => {}
@@ -105,7 +105,7 @@ async fn serve(stream: Stream) {
         }
         outbox.close();
     };
-    let ((), written) = future::zip(reading, writer.run(write)).await;
+    let ((), written) = future::zip(reading, writer.run(write, ())).await;
     written.unwrap();
 }
 

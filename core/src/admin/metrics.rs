@@ -3,13 +3,14 @@
 use std::{
     cell::{Cell, RefCell},
     collections::BTreeMap,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use hdrhistogram::Histogram;
 use heddle_log_store::Disk;
 use heddle_proto::error::ErrorCode;
 
+use super::stages::{StageReport, Stages};
 use crate::shard::Shard;
 
 /// Latencies are kept from 1 ns to 60 s with two digits: some 30 KiB a histogram.
@@ -50,6 +51,11 @@ impl Latency {
         self.0.borrow_mut().saturating_record(nanos);
     }
 
+    /// Records the time from one moment to a later one.
+    pub fn between(&self, from: Instant, to: Instant) {
+        self.record(to.saturating_duration_since(from));
+    }
+
     /// A copy for merging.
     pub fn snapshot(&self) -> Histogram<u64> {
         self.0.borrow().clone()
@@ -62,10 +68,8 @@ macro_rules! core_metrics {
         #[derive(Debug, Default)]
         pub struct CoreMetrics {
             $(#[doc = $help] pub $name: Counter,)*
-            /// From a produce request's admission to its ack.
-            pub produce_latency: Latency,
-            /// From a fetch request's arrival to its data, waiting included.
-            pub fetch_latency: Latency,
+            /// Where the time of requests goes.
+            pub stages: Stages,
             refusals: RefCell<BTreeMap<ErrorCode, u64>>,
         }
 
@@ -138,10 +142,8 @@ pub struct CoreReport {
     pub samples: Vec<Sample>,
     /// Refusals by error.
     pub refusals: BTreeMap<ErrorCode, u64>,
-    /// Produce latencies in nanoseconds.
-    pub produce_latency: Histogram<u64>,
-    /// Fetch latencies in nanoseconds.
-    pub fetch_latency: Histogram<u64>,
+    /// Where the time of requests went.
+    pub stages: Vec<StageReport>,
 }
 
 impl<D: Disk> Shard<D> {
@@ -161,8 +163,7 @@ impl<D: Disk> Shard<D> {
             core: self.core().get(),
             samples,
             refusals: self.metrics.refusals.borrow().clone(),
-            produce_latency: self.metrics.produce_latency.snapshot(),
-            fetch_latency: self.metrics.fetch_latency.snapshot(),
+            stages: self.metrics.stages.report(),
         }
     }
 }

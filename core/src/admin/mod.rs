@@ -3,4 +3,5 @@
 pub mod metrics;
 pub mod render;
 pub mod server;
+pub mod stages;
 pub mod status;

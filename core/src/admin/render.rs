@@ -14,9 +14,9 @@ use prometheus_client::{
 use super::metrics::{CoreReport, Kind, Sample};
 
 /// Upper bounds of the exported latency buckets, in microseconds.
-const BUCKETS_MICROS: [u64; 22] = [
-    25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000, 25_000, 50_000,
-    100_000, 250_000, 1_000_000, 10_000_000,
+const BUCKETS_MICROS: [u64; 26] = [
+    1, 3, 6, 12, 25, 50, 75, 100, 150, 200, 300, 400, 600, 800, 1_000, 1_500, 2_000, 3_000, 5_000, 10_000,
+    25_000, 50_000, 100_000, 250_000, 1_000_000, 10_000_000,
 ];
 
 /// Prometheus text of all cores: numbers by core, latencies merged.
@@ -27,9 +27,6 @@ pub fn prometheus_text(reports: Vec<CoreReport>) -> String {
     text::encode(&mut out, &registry).expect("writing to a string does not fail");
     out
 }
-
-/// Picks a histogram of a report.
-type LatencyOf = fn(&CoreReport) -> &Histogram<u64>;
 
 #[derive(Debug)]
 struct Reports(Vec<CoreReport>);
@@ -46,18 +43,37 @@ impl Collector for Reports {
             encode_family(&mut encoder, name, &samples)?;
         }
         self.encode_refusals(&mut encoder)?;
-        let latencies: [(&str, &str, LatencyOf); 2] = [
-            ("produce_latency", "From a produce request's admission to its ack", |r| &r.produce_latency),
-            ("fetch_latency", "From a fetch request's arrival to its data", |r| &r.fetch_latency),
-        ];
-        for (name, help, of) in latencies {
-            encode_latency(&mut encoder, name, help, self.0.iter().map(of))?;
-        }
-        Ok(())
+        self.encode_stages(&mut encoder)
     }
 }
 
+/// The operation and the name of a stage.
+type StageName = (&'static str, &'static str);
+
 impl Reports {
+    /// One family with every stage, all cores together.
+    fn encode_stages(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut merged: Vec<(StageName, Histogram<u64>)> = Vec::new();
+        for report in self.0.iter().flat_map(|report| &report.stages) {
+            let name = (report.operation, report.stage);
+            match merged.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, histogram)) => histogram.add(&report.latency).map_err(|_| fmt::Error)?,
+                None => merged.push((name, report.latency.clone())),
+            }
+        }
+        let help = "How long the stages of a request take, and all of it (stage \"total\")";
+        let unit = prometheus_client::registry::Unit::Seconds;
+        let mut family =
+            encoder.encode_descriptor("stage_latency", help, Some(&unit), MetricType::Histogram)?;
+        for ((operation, stage), histogram) in &merged {
+            let labels = [("operation", *operation), ("stage", *stage)];
+            let sum = histogram.mean() * histogram.len() as f64 / 1e9;
+            let mut metric = family.encode_family(&labels)?;
+            metric.encode_histogram::<NoLabelSet>(sum, histogram.len(), &buckets(histogram), None)?;
+        }
+        Ok(())
+    }
+
     fn encode_refusals(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let help = "Requests refused, by error";
         let mut family = encoder.encode_descriptor("requests_refused", help, None, MetricType::Counter)?;
@@ -89,32 +105,17 @@ fn encode_family(encoder: &mut DescriptorEncoder<'_>, name: &str, samples: &[(u1
     Ok(())
 }
 
-fn encode_latency<'a>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    of_cores: impl Iterator<Item = &'a Histogram<u64>>,
-) -> fmt::Result {
-    let mut merged: Option<Histogram<u64>> = None;
-    for histogram in of_cores {
-        match &mut merged {
-            None => merged = Some(histogram.clone()),
-            Some(merged) => merged.add(histogram).map_err(|_| fmt::Error)?,
-        }
-    }
-    let Some(merged) = merged else { return Ok(()) };
+/// How many durations fall into each exported bucket.
+fn buckets(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
     let mut buckets = Vec::with_capacity(BUCKETS_MICROS.len() + 1);
     let mut before = 0;
     for micros in BUCKETS_MICROS {
-        let upto = merged.count_between(0, micros * 1000);
+        let upto = histogram.count_between(0, micros * 1000);
         buckets.push((micros as f64 / 1e6, upto - before));
         before = upto;
     }
-    buckets.push((f64::MAX, merged.len() - before));
-    let sum = merged.mean() * merged.len() as f64 / 1e9;
-    let unit = prometheus_client::registry::Unit::Seconds;
-    let mut family = encoder.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
-    family.encode_histogram::<NoLabelSet>(sum, merged.len(), &buckets, None)
+    buckets.push((f64::MAX, histogram.len() - before));
+    buckets
 }
 
 macro_rules! counter_samples {

@@ -55,7 +55,8 @@ impl<D: Disk> Admin<D> {
     }
 }
 
-async fn collect<D: Disk>(shard: &Rc<Shard<D>>) -> Vec<CoreReport> {
+/// What every core of the node reports.
+pub async fn collect<D: Disk>(shard: &Rc<Shard<D>>) -> Vec<CoreReport> {
     let mut reports = vec![shard.report()];
     for core in shard.mesh.peers() {
         if let Ok(CoreReply::Report(report)) = shard.mesh.ask(core, CoreRequest::Report).await {

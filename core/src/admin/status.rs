@@ -1,8 +1,11 @@
-//! The state of the cluster as JSON, for `heddle cluster status`.
+//! The state of the cluster and the latencies of a node as JSON, for `heddle cluster`.
+
+use std::rc::Rc;
 
 use heddle_log_store::Disk;
 use serde::Serialize;
 
+use super::{metrics::CoreReport, server::collect};
 use crate::shard::Shard;
 
 #[derive(Serialize)]
@@ -47,4 +50,45 @@ impl<D: Disk> Shard<D> {
         };
         simd_json::to_string(&status).expect("plain data becomes JSON")
     }
+}
+
+/// What each core of a node recorded since it started.
+#[derive(Serialize)]
+struct Latencies {
+    node: u32,
+    cores: Vec<CoreLatencies>,
+}
+
+#[derive(Serialize)]
+struct CoreLatencies {
+    core: u16,
+    stages: Vec<StageLatency>,
+}
+
+#[derive(Serialize)]
+struct StageLatency {
+    operation: &'static str,
+    stage: &'static str,
+    /// A duration in nanoseconds and how often it (or one that is the same to two digits) occurred.
+    counts: Vec<(u64, u64)>,
+}
+
+/// The stage histograms of every core of this node, as one JSON object (docs/operations.md).
+pub async fn latency_json<D: Disk>(shard: &Rc<Shard<D>>) -> String {
+    let cores = collect(shard).await.iter().map(core_latencies).collect();
+    let latencies = Latencies { node: shard.node.get(), cores };
+    simd_json::to_string(&latencies).expect("plain data becomes JSON")
+}
+
+fn core_latencies(report: &CoreReport) -> CoreLatencies {
+    let stages = report.stages.iter().map(|stage| StageLatency {
+        operation: stage.operation,
+        stage: stage.stage,
+        counts: stage
+            .latency
+            .iter_recorded()
+            .map(|value| (value.value_iterated_to(), value.count_since_last_iteration()))
+            .collect(),
+    });
+    CoreLatencies { core: report.core, stages: stages.collect() }
 }

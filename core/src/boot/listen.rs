@@ -157,9 +157,10 @@ async fn serve<D: Disk>(
     admission: Admission<D>,
 ) {
     let (outbox, writer) = outbox_within(OutboxOptions::default(), shard.unsent.clone());
+    let metrics = shard.metrics.clone();
     shard.queues.spawn(Queue::Hot, async move {
         // A failure reaches the reader, which says why the connection ended.
-        let _ = writer.run(write).await;
+        let _ = writer.run(write, metrics).await;
         drop(admission);
     });
     match door {

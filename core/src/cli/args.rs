@@ -302,6 +302,25 @@ pub struct ClusterArgs {
 pub enum ClusterCommand {
     /// Show nodes, cores and what they hold
     Status,
+    /// Show where the time of requests goes on a node, stage by stage
+    Latency(LatencyArgs),
+}
+
+/// `heddle cluster latency`
+#[derive(Clone, Debug, Args)]
+pub struct LatencyArgs {
+    /// Seconds each table covers
+    #[arg(long, default_value_t = 2.0, value_parser = clap::value_parser!(f64))]
+    pub interval: f64,
+    /// Tables to print; 0: until interrupted
+    #[arg(long, default_value_t = 0)]
+    pub count: u32,
+    /// Everything since the broker started, once, instead of what happens now
+    #[arg(long)]
+    pub since_start: bool,
+    /// Cores one by one instead of together
+    #[arg(long)]
+    pub by_core: bool,
 }
 
 /// `heddle doctor`

@@ -11,6 +11,7 @@ mod cluster;
 mod consume;
 mod doctor;
 mod error;
+mod latency;
 mod output;
 mod produce;
 mod progress;
@@ -46,6 +47,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Consume(args) => client(consume::run(args)),
         Command::Cluster(args) => match args.command {
             ClusterCommand::Status => client(cluster::status(args.connect)),
+            ClusterCommand::Latency(what) => client(latency::show(args.connect, what)),
         },
         Command::Doctor(args) => doctor::run(&args),
         Command::ConfigReference => reference::run(),

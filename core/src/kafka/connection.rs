@@ -1,6 +1,6 @@
 //! One Kafka connection: requests in, replies out, in the same order.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use heddle_log_store::Disk;
@@ -46,11 +46,13 @@ pub async fn serve<D: Disk>(
 ) -> Result<(), End> {
     let mut scratch = BytesMut::new();
     while let Some(bytes) = frames.peek_length().await? {
+        let readable = Instant::now();
         shard.wait_for_room(bytes).await;
         let Some(mut frame) = frames.next().await? else { return Ok(()) };
+        let received = Instant::now();
         shard.metrics.kafka_requests.add(1);
         let header = decode_header(&mut frame)?;
-        handle(shard, outbox, header, frame, &mut scratch).await?;
+        handle(shard, outbox, header, frame, &mut scratch, (readable, received)).await?;
         if shard.is_stopping() {
             return Ok(());
         }
@@ -64,13 +66,14 @@ async fn handle<D: Disk>(
     header: RequestHeader,
     body: BytesMut,
     scratch: &mut BytesMut,
+    (readable, received): (Instant, Instant),
 ) -> Result<(), End> {
     match header.api {
         ApiKey::Produce if (3..=12).contains(&header.version) => {
-            produce::handle(shard, outbox, &header, body).await
+            produce::handle(shard, outbox, &header, body, readable, received).await
         }
         ApiKey::Fetch if (4..=12).contains(&header.version) => {
-            fetch::handle(shard, outbox, &header, body).await
+            fetch::handle(shard, outbox, &header, body, received).await
         }
         _ => handle_control(shard, outbox, header, body, scratch).await,
     }

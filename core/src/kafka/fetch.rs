@@ -2,7 +2,10 @@
 //!
 //! Sessions (KIP-227) are accepted and not kept: the reply names session 0, and the client sends full requests.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use bytes::BytesMut;
 use heddle_log_store::Disk;
@@ -17,6 +20,7 @@ use heddle_proto::{error::ErrorCode, ids::Offset};
 
 use super::{connection::End, epoch, locate};
 use crate::{
+    admin::stages::{Arrival, FetchTimes},
     partition::fetch::Fetched,
     runtime::Queue,
     shard::{
@@ -42,29 +46,37 @@ pub async fn handle<D: Disk>(
     outbox: &Outbox,
     header: &RequestHeader,
     body: BytesMut,
+    received: Instant,
 ) -> Result<(), End> {
     let request = decode_fetch(header, body)?;
+    let arrival = Arrival { readable: received, received, decoded: Instant::now() };
     let reply_header = header.reply();
     let bytes_max = clamp(request.bytes_max);
     let slot = outbox.slot(bytes_max.min(RESERVED_BYTES_MAX)).await?;
     let shard = shard.clone();
     shard.clone().queues.spawn(Queue::Hot, async move {
         // A session that continues cannot be known here: the client begins a new one.
-        let reply = if request.session_id != 0 && request.session_epoch > 0 {
-            FetchReply { error: ErrorCode::FetchSessionIdNotFound, ..FetchReply::default() }
+        let (reply, times) = if request.session_id != 0 && request.session_epoch > 0 {
+            let refused = FetchReply { error: ErrorCode::FetchSessionIdNotFound, ..FetchReply::default() };
+            let now = Instant::now();
+            (refused, FetchTimes { looked: now, found: now, waited: false })
         } else {
             read(&shard, request, bytes_max).await
         };
         let mut scratch = BytesMut::with_capacity(256);
         match encode_fetch(reply_header, reply, &mut scratch) {
-            Ok(chunks) => slot.fill(chunks),
+            Ok(chunks) => slot.fill_watched(chunks, shard.metrics.stages.fetched(arrival, &times)),
             Err(error) => tracing::error!(%error, "a fetch reply could not be encoded"),
         }
     });
     Ok(())
 }
 
-async fn read<D: Disk>(shard: &Rc<Shard<D>>, request: FetchRequest, bytes_max: usize) -> FetchReply {
+async fn read<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    request: FetchRequest,
+    bytes_max: usize,
+) -> (FetchReply, FetchTimes) {
     let image = shard.image();
     let mut partitions = Vec::new();
     for topic in &request.topics {
@@ -82,7 +94,8 @@ async fn read<D: Disk>(shard: &Rc<Shard<D>>, request: FetchRequest, bytes_max: u
         bytes_max,
         wait: Duration::from_millis(request.wait_max_ms.max(0).unsigned_abs().into()),
     };
-    let mut results = shard.fetch(partitions, limits).await.into_iter();
+    let (results, times) = shard.fetch(partitions, limits).await;
+    let mut results = results.into_iter();
     let topics = request.topics.into_iter().map(|topic| FetchTopicReply {
         partitions: topic
             .partitions
@@ -92,7 +105,7 @@ async fn read<D: Disk>(shard: &Rc<Shard<D>>, request: FetchRequest, bytes_max: u
             .collect(),
         name: topic.name,
     });
-    FetchReply { topics: topics.collect(), ..FetchReply::default() }
+    (FetchReply { topics: topics.collect(), ..FetchReply::default() }, times)
 }
 
 fn partition_reply(index: i32, result: Result<Fetched, OpError>) -> FetchPartitionReply {

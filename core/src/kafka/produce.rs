@@ -1,6 +1,6 @@
 //! Produce: the batches of each partition are appended in the order they came; the reply waits for all of them.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use bytes::BytesMut;
 use heddle_log_store::Disk;
@@ -9,12 +9,16 @@ use heddle_net::{
         ProduceReply, ReplyHeader, RequestHeader, decode_produce, encode_produce,
         produce::{ProducePartitionReply, ProduceTopicReply},
     },
-    outbox::{Outbox, ReplySlot},
+    outbox::{
+        Outbox, ReplySlot,
+        watch::{Operation, Watch},
+    },
 };
 use heddle_proto::error::ErrorCode;
 
 use super::{connection::End, locate, words};
 use crate::{
+    admin::stages::Arrival,
     partition::produce::Acks,
     runtime::Queue,
     shard::{
@@ -42,8 +46,11 @@ pub async fn handle<D: Disk>(
     outbox: &Outbox,
     header: &RequestHeader,
     body: BytesMut,
+    readable: Instant,
+    received: Instant,
 ) -> Result<(), End> {
     let request = decode_produce(header, body)?;
+    let arrival = Arrival { readable, received, decoded: Instant::now() };
     let reply_header = header.reply();
     let acks = match request.acks {
         0 => Acks::None,
@@ -51,13 +58,13 @@ pub async fn handle<D: Disk>(
         -1 => Acks::Quorum,
         _ => {
             let slot = outbox.slot(0).await?;
-            fill(slot, reply_header, &request.refuse(ErrorCode::InvalidRequiredAcks));
+            fill(slot, reply_header, &request.refuse(ErrorCode::InvalidRequiredAcks), None);
             return Ok(());
         }
     };
     if request.transactional_id.is_some() {
         let slot = outbox.slot(0).await?;
-        fill(slot, reply_header, &request.refuse(ErrorCode::UnsupportedVersion));
+        fill(slot, reply_header, &request.refuse(ErrorCode::UnsupportedVersion), None);
         return Ok(());
     }
     let slot = match acks {
@@ -71,21 +78,26 @@ pub async fn handle<D: Disk>(
         for partition in topic.partitions {
             let at = locate(&image, &topic.name, partition.index);
             let records = partition.records.unwrap_or_default();
-            parts.push(Part { index: partition.index, ticket: shard.produce(at, records, None, acks).await });
+            let ticket = shard.produce(at, records, None, acks, arrival).await;
+            parts.push(Part { index: partition.index, ticket });
         }
         topics.push((topic.name, parts));
     }
     if let Some(slot) = slot {
         shard.queues.spawn(Queue::Hot, async move {
             let mut reply = ProduceReply::default();
+            let mut ready = arrival.decoded;
             for (name, parts) in topics {
                 let mut partitions = Vec::with_capacity(parts.len());
                 for part in parts {
-                    partitions.push(partition_reply(part.index, part.ticket.settled().await));
+                    let result = part.ticket.settled().await;
+                    ready = ready.max(result.as_ref().map_or(ready, |produced| produced.times.ready()));
+                    partitions.push(partition_reply(part.index, result));
                 }
                 reply.topics.push(ProduceTopicReply { name, partitions });
             }
-            fill(slot, reply_header, &reply);
+            let watch = Watch { operation: Operation::Produce, begun: arrival.readable, ready };
+            fill(slot, reply_header, &reply, Some(watch));
         });
     }
     Ok(())
@@ -106,10 +118,13 @@ fn partition_reply(index: i32, result: Result<Produced, OpError>) -> ProducePart
     }
 }
 
-fn fill(slot: ReplySlot, header: ReplyHeader, reply: &ProduceReply) {
+fn fill(slot: ReplySlot, header: ReplyHeader, reply: &ProduceReply, watch: Option<Watch>) {
     let mut scratch = BytesMut::with_capacity(128);
     match encode_produce(header, reply, &mut scratch) {
-        Ok(bytes) => slot.fill(bytes),
+        Ok(bytes) => match watch {
+            Some(watch) => slot.fill_watched(bytes, watch),
+            None => slot.fill(bytes),
+        },
         // The slot is dropped unfilled, which closes the connection: the client must not wait for ever.
         Err(error) => tracing::error!(%error, "a produce reply could not be encoded"),
     }

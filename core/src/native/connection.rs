@@ -1,6 +1,6 @@
 //! One native connection: requests in, replies out in order, pushes between them.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Instant};
 
 use bytes::BytesMut;
 use heddle_log_store::Disk;
@@ -14,7 +14,10 @@ use heddle_proto::{
 };
 
 use super::{control, fetch, produce, reply, subscribe::Subscriptions};
-use crate::shard::{Shard, request::OpError};
+use crate::{
+    admin::stages::Arrival,
+    shard::{Shard, request::OpError},
+};
 
 /// Why a connection ends other than by its client's wish.
 #[derive(Debug, thiserror::Error)]
@@ -42,12 +45,13 @@ pub async fn serve<D: Disk>(
 ) -> Result<(), End> {
     let subscriptions = Subscriptions::new(shard.clone(), outbox.clone());
     if let Some(frame) = first {
-        handle(shard, outbox, &subscriptions, frame).await?;
+        handle(shard, outbox, &subscriptions, frame, Instant::now()).await?;
     }
     while let Some(bytes) = frames.peek_length().await? {
+        let readable = Instant::now();
         shard.wait_for_room(bytes).await;
         let Some(frame) = frames.next().await? else { return Ok(()) };
-        handle(shard, outbox, &subscriptions, frame).await?;
+        handle(shard, outbox, &subscriptions, frame, readable).await?;
         if shard.is_stopping() {
             return Ok(());
         }
@@ -60,21 +64,24 @@ async fn handle<D: Disk>(
     outbox: &Outbox,
     subscriptions: &Subscriptions<D>,
     frame: BytesMut,
+    readable: Instant,
 ) -> Result<(), End> {
+    let received = Instant::now();
     shard.metrics.native_requests.add(1);
     let (header, payload) = split_frame(frame)?;
     let (correlation, request) = match decode_request(&header) {
         Ok(decoded) => decoded,
         Err(error) => return refuse(shard, outbox, error).await,
     };
+    let arrival = Arrival { readable, received, decoded: Instant::now() };
     match request {
         Request::Produce { topic, partition, epoch, acks } => {
             let target = produce::Target { topic, partition, epoch, acks };
-            produce::handle(shard, outbox, correlation, target, payload).await
+            produce::handle(shard, outbox, correlation, target, payload, arrival).await
         }
         Request::Fetch { topic, partition, offset, bytes_max, bytes_min, wait_max_ms } => {
             let wanted = fetch::Wanted { topic, partition, offset, bytes_max, bytes_min, wait_max_ms };
-            fetch::handle(shard, outbox, correlation, wanted).await
+            fetch::handle(shard, outbox, correlation, wanted, arrival).await
         }
         Request::Subscribe { subscription, topic, partition, from, credit_bytes } => {
             let slot = outbox.slot(0).await?;

@@ -10,6 +10,7 @@ use heddle_proto::{
 };
 
 use crate::{
+    admin::status::latency_json,
     metadata::{ClusterImage, Command, MetadataError, TopicImage, topic_config},
     shard::{Shard, request::OpError, topics::NewTopic, topics::refusal},
 };
@@ -53,6 +54,7 @@ pub async fn answer<D: Disk>(shard: &Rc<Shard<D>>, request: Request) -> Result<R
             Ok(Reply::Producer { id, epoch })
         }
         Request::ClusterStatus {} => Ok(Reply::ClusterStatus { json: shard.status_json() }),
+        Request::Latency {} => Ok(Reply::Latency { json: latency_json(shard).await }),
         other => Err(OpError::new(ErrorCode::InvalidRequest, format!("unexpected request {other:?}"))),
     }
 }

@@ -12,6 +12,7 @@ use heddle_proto::{
 
 use super::{connection::End, reply};
 use crate::{
+    admin::stages::Arrival,
     runtime::Queue,
     shard::{Shard, fetch::FetchLimits, request::FetchFrom},
 };
@@ -45,6 +46,7 @@ pub async fn handle<D: Disk>(
     outbox: &Outbox,
     correlation: u32,
     wanted: Wanted,
+    arrival: Arrival,
 ) -> Result<(), End> {
     let bytes_max = (wanted.bytes_max as usize).min(FRAME_BYTES_MAX / 2);
     let slot = outbox.slot(bytes_max.min(RESERVED_BYTES_MAX)).await?;
@@ -61,11 +63,12 @@ pub async fn handle<D: Disk>(
     };
     let shard = shard.clone();
     shard.clone().queues.spawn(Queue::Hot, async move {
-        let mut results = shard.fetch(vec![from], limits).await;
+        let (mut results, times) = shard.fetch(vec![from], limits).await;
         match results.pop() {
             Some(Ok(fetched)) => {
                 let answer = Reply::Fetch { committed: fetched.committed, start: fetched.start };
-                slot.fill(reply::frame_with(correlation, &answer, fetched.batches));
+                let watch = shard.metrics.stages.fetched(arrival, &times);
+                slot.fill_watched(reply::frame_with(correlation, &answer, fetched.batches), watch);
             }
             Some(Err(error)) => slot.fill(reply::refusal(correlation, &error)),
             None => unreachable!("a fetch answers for each partition asked for"),

@@ -4,7 +4,10 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 use heddle_log_store::Disk;
-use heddle_net::outbox::Outbox;
+use heddle_net::outbox::{
+    Outbox,
+    watch::{Operation, Watch},
+};
 use heddle_proto::{
     error::ErrorCode,
     ids::{Epoch, PartitionIndex, TopicId, TopicPartition},
@@ -13,6 +16,7 @@ use heddle_proto::{
 
 use super::{connection::End, reply};
 use crate::{
+    admin::stages::Arrival,
     partition::produce::Acks,
     runtime::Queue,
     shard::{Shard, request::OpError},
@@ -40,12 +44,13 @@ pub async fn handle<D: Disk>(
     correlation: u32,
     target: Target,
     payload: BytesMut,
+    arrival: Arrival,
 ) -> Result<(), End> {
     let at = TopicPartition { topic: target.topic, partition: target.partition };
     let epoch = (target.epoch >= Epoch::new(0)).then_some(target.epoch);
     let acks = match target.acks {
         0 => {
-            shard.produce(at, payload, epoch, Acks::None).await;
+            shard.produce(at, payload, epoch, Acks::None, arrival).await;
             return Ok(());
         }
         1 => Acks::Primary,
@@ -58,16 +63,18 @@ pub async fn handle<D: Disk>(
         }
     };
     let slot = outbox.slot(0).await?;
-    let ticket = shard.produce(at, payload, epoch, acks).await;
+    let ticket = shard.produce(at, payload, epoch, acks, arrival).await;
     shard.queues.spawn(Queue::Hot, async move {
-        slot.fill(match ticket.settled().await {
+        match ticket.settled().await {
             Ok(produced) => {
                 let answer =
                     Reply::Produce { base_offset: produced.base_offset, append_time: produced.append_time };
-                reply::frame(correlation, &answer)
+                let ready = produced.times.ready();
+                let watch = Watch { operation: Operation::Produce, begun: arrival.readable, ready };
+                slot.fill_watched(reply::frame(correlation, &answer), watch);
             }
-            Err(error) => reply::refusal(correlation, &error),
-        });
+            Err(error) => slot.fill(reply::refusal(correlation, &error)),
+        }
     });
     Ok(())
 }

@@ -122,7 +122,7 @@ impl<D: Disk> Subscriptions<D> {
                 let (code, message) = (error.code, error.message);
                 let ended = Reply::SubscriptionEnded { subscription: id, code, message };
                 // A connection that is closed has nobody to tell.
-                let _ = outbox.push(frame(0, &ended).into()).await;
+                let _ = outbox.push(frame(0, &ended).into(), None).await;
             }
             if !subscription.ended.get() {
                 open.borrow_mut().remove(&id);
@@ -173,7 +173,8 @@ impl Subscription {
             let bytes_max = self.credit_bytes.get().min(PUSH_BYTES_MAX) as usize;
             let from = FetchFrom { at: self.at, offset: self.next.get(), epoch: None, bytes_max };
             let limits = FetchLimits { bytes_min: 1, bytes_max, wait: LOOK };
-            let fetched = match shard.fetch(vec![from], limits).await.pop() {
+            let (mut results, times) = shard.fetch(vec![from], limits).await;
+            let fetched = match results.pop() {
                 Some(result) => result?,
                 None => continue,
             };
@@ -187,7 +188,8 @@ impl Subscription {
             self.credit_bytes.set(self.credit_bytes.get() - bytes as i64);
             shard.metrics.push_bytes.add(bytes as u64);
             let head = Reply::Push { subscription: self.id, committed: fetched.committed };
-            if outbox.push(frame_with(0, &head, fetched.batches)).await.is_err() {
+            let watch = shard.metrics.stages.pushed(&times);
+            if outbox.push(frame_with(0, &head, fetched.batches), Some(watch)).await.is_err() {
                 return Ok(());
             }
         }

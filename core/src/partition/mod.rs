@@ -83,7 +83,7 @@ impl<D: Disk> Partition<D> {
             waiters: Waiters::default(),
             deleted: Cell::new(false),
         });
-        partition.advance();
+        partition.advance(None);
         partition
     }
 
@@ -103,7 +103,7 @@ impl<D: Disk> Partition<D> {
         if **self.config.borrow() != **config {
             *self.config.borrow_mut() = config.clone();
             self.log.set_config(config.log);
-            self.advance();
+            self.advance(None);
         }
     }
 

@@ -1,11 +1,13 @@
 //! How committed follows the log, and what is released when it moves: the only place where it is set.
 
-use heddle_log_store::Disk;
+use std::time::Instant;
+
+use heddle_log_store::{Disk, WriteTimes};
 use heddle_proto::ids::Offset;
 use heddle_replication::quorum;
 
 use super::Partition;
-use crate::metadata::Durability;
+use crate::{admin::stages::Release, metadata::Durability};
 
 impl<D: Disk> Partition<D> {
     /// The offset after the last record that is safe on the commit quorum: Kafka's high watermark.
@@ -27,10 +29,12 @@ impl<D: Disk> Partition<D> {
         }
     }
 
-    /// Called when the log moved: commits by the quorum rule, then releases the acks and wakes the readers.
-    pub fn advance(&self) {
+    /// Called when the log moved, with the write that moved it if there was one: commits by the quorum rule, then releases
+    /// the acks and wakes the readers.
+    pub fn advance(&self, write: Option<WriteTimes>) {
         let held = self.held();
-        self.pending_primary.borrow_mut().release(held);
+        let release = Release { write, at: Instant::now() };
+        self.pending_primary.borrow_mut().release(held, release);
         let quorum = usize::from(self.config.borrow().commit_quorum);
         // The in-sync set of a node that is alone has one member: itself.
         let Some(committed) = quorum::committed(&mut [held], quorum) else { return };
@@ -44,7 +48,7 @@ impl<D: Disk> Partition<D> {
             self.topic,
             self.at.partition
         );
-        self.pending_quorum.borrow_mut().release(committed);
+        self.pending_quorum.borrow_mut().release(committed, release);
         self.waiters.fire();
     }
 }

@@ -1,5 +1,7 @@
 //! Appending: check, assign offsets and epoch in place, hand to the log, park the ack.
 
+use std::time::Instant;
+
 use bytes::BytesMut;
 use heddle_log_store::{AppendError, Disk};
 use heddle_proto::{
@@ -13,6 +15,7 @@ use super::{
     producers::{SequenceError, Verdict},
 };
 use crate::{
+    admin::stages::{AppendTimes, Release},
     metadata::TimestampType,
     runtime::oneshot::{Cancelled, Receiver},
 };
@@ -111,19 +114,21 @@ pub struct Accepted {
     pub append_time: Timestamp,
     /// The first offset of the partition, for the reply.
     pub start: Offset,
-    parked: Option<Receiver<()>>,
+    appended: Instant,
+    parked: Option<Receiver<Release>>,
 }
 
 impl Accepted {
-    /// Waits until the records are as safe as the request asked.
+    /// Waits until the records are as safe as the request asked; says how long the steps took.
     ///
     /// # Errors
     /// When the partition was deleted meanwhile: whether the records were safe will never be known.
-    pub async fn settled(self) -> Result<(), Cancelled> {
-        match self.parked {
-            Some(parked) => parked.await,
-            None => Ok(()),
-        }
+    pub async fn settled(self) -> Result<AppendTimes, Cancelled> {
+        let release = match self.parked {
+            Some(parked) => Some(parked.await?),
+            None => None,
+        };
+        Ok(AppendTimes { appended: self.appended, release })
     }
 }
 
@@ -162,7 +167,7 @@ impl<D: Disk> Partition<D> {
         for header in headers {
             self.append(records.split_to(header.batch_bytes as usize), append_time)?;
         }
-        self.advance();
+        self.advance(None);
         Ok(self.accepted(base_offset, self.log.positions().written, append_time, acks))
     }
 
@@ -208,7 +213,7 @@ impl<D: Disk> Partition<D> {
             Acks::Quorum if self.committed() < upto => Some(self.pending_quorum.borrow_mut().park(upto)),
             _ => None,
         };
-        Accepted { base_offset, append_time, start: self.start(), parked }
+        Accepted { base_offset, append_time, start: self.start(), appended: Instant::now(), parked }
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     request::{CoreReply, CoreRequest, FetchFrom, OpError},
 };
 use crate::{
+    admin::stages::FetchTimes,
     partition::fetch::Fetched,
     runtime::{event::Event, time},
 };
@@ -36,11 +37,16 @@ pub struct FetchLimits {
 pub type FetchResults = Vec<Result<Fetched, OpError>>;
 
 impl<D: Disk> Shard<D> {
-    /// Reads partitions in the given order of preference; waits as [`FetchLimits`] say.
-    pub async fn fetch(self: &Rc<Self>, partitions: Vec<FetchFrom>, limits: FetchLimits) -> FetchResults {
-        let begun = Instant::now();
+    /// Reads partitions in the given order of preference; waits as [`FetchLimits`] say. Also tells how long that took.
+    pub async fn fetch(
+        self: &Rc<Self>,
+        partitions: Vec<FetchFrom>,
+        limits: FetchLimits,
+    ) -> (FetchResults, FetchTimes) {
+        let mut looked = Instant::now();
+        let mut waited = false;
         self.metrics.fetch_requests.add(1);
-        let deadline = begun + limits.wait.min(WAIT_MAX);
+        let deadline = looked + limits.wait.min(WAIT_MAX);
         loop {
             // Registered before reading, so that no commit slips through between the two.
             let event = Event::new();
@@ -53,21 +59,23 @@ impl<D: Disk> Shard<D> {
             }
             let bytes: usize = results.iter().flatten().map(Fetched::bytes).sum();
             let refused = results.iter().any(Result::is_err);
-            let out_of_time = Instant::now() >= deadline || self.is_stopping();
+            let found = Instant::now();
+            let out_of_time = found >= deadline || self.is_stopping();
             if bytes >= limits.bytes_min.min(claim.bytes()) || refused || partitions.is_empty() || out_of_time
             {
                 self.metrics.fetch_bytes.add(bytes as u64);
-                self.metrics.fetch_latency.record(begun.elapsed());
                 results.iter().flat_map(|result| result.as_ref().err()).for_each(|error| {
                     self.metrics.refused(error.code);
                 });
-                return results;
+                return (results, FetchTimes { looked, found, waited });
             }
             let seen = partitions.iter().zip(&results).map(|(from, result)| {
                 (from.at, result.as_ref().map_or(from.offset, |fetched| fetched.committed))
             });
             drop(claim);
             self.wait_for_more(seen.collect(), &event, deadline).await;
+            looked = Instant::now();
+            waited = true;
         }
     }
 

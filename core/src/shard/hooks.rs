@@ -7,7 +7,7 @@ use std::{
 
 use ahash::AHashMap;
 use bytes::Bytes;
-use heddle_log_store::{Disk, Hooks, LogId};
+use heddle_log_store::{Disk, Hooks, LogId, WriteTimes};
 use heddle_proto::ids::Offset;
 
 use crate::{partition::Partition, runtime::event::Waiters};
@@ -46,9 +46,9 @@ impl<D: Disk> ShardHooks<D> {
 }
 
 impl<D: Disk> Hooks for ShardHooks<D> {
-    fn durable(&self, log: LogId, _upto: Offset) {
+    fn durable(&self, log: LogId, _upto: Offset, times: WriteTimes) {
         if let Some(partition) = self.find(log) {
-            partition.advance();
+            partition.advance(Some(times));
         }
     }
 

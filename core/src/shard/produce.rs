@@ -1,6 +1,6 @@
 //! The produce operation: to this core's partition, or over the mesh to its owner.
 
-use std::{rc::Rc, time::Instant};
+use std::rc::Rc;
 
 use bytes::BytesMut;
 use heddle_log_store::Disk;
@@ -14,6 +14,7 @@ use super::{
     request::{CoreReply, CoreRequest, OpError, Produced},
 };
 use crate::{
+    admin::stages::Arrival,
     partition::produce::{Accepted, Acks, ProduceError},
     runtime::{oneshot::Receiver, time},
 };
@@ -21,7 +22,7 @@ use crate::{
 /// An append that was admitted: its place in the log is fixed, its safety is not yet.
 pub struct Ticket<D: Disk> {
     shard: Rc<Shard<D>>,
-    begun: Instant,
+    arrival: Arrival,
     state: State,
 }
 
@@ -46,7 +47,7 @@ impl<D: Disk> Ticket<D> {
             State::Refused(error) => Err(error),
         };
         match &result {
-            Ok(_) => self.shard.metrics.produce_latency.record(self.begun.elapsed()),
+            Ok(produced) => self.shard.metrics.stages.appended(self.arrival, &produced.times),
             Err(error) => self.shard.metrics.refused(error.code),
         }
         result
@@ -62,8 +63,8 @@ impl<D: Disk> Shard<D> {
         records: BytesMut,
         epoch: Option<Epoch>,
         acks: Acks,
+        arrival: Arrival,
     ) -> Ticket<D> {
-        let begun = Instant::now();
         self.metrics.produce_requests.add(1);
         let state = match self.owner(at) {
             Err(error) => State::Refused(error),
@@ -79,7 +80,7 @@ impl<D: Disk> Shard<D> {
                 }
             }
         };
-        Ticket { shard: self.clone(), begun, state }
+        Ticket { shard: self.clone(), arrival, state }
     }
 
     /// Appends to a partition of this core.
@@ -109,13 +110,9 @@ impl<D: Disk> Shard<D> {
 /// # Errors
 /// When the partition was deleted meanwhile.
 pub async fn settle(accepted: Accepted) -> Result<Produced, OpError> {
-    let produced = Produced {
-        base_offset: accepted.base_offset,
-        append_time: accepted.append_time,
-        start: accepted.start,
-    };
+    let (base_offset, append_time, start) = (accepted.base_offset, accepted.append_time, accepted.start);
     match accepted.settled().await {
-        Ok(()) => Ok(produced),
+        Ok(times) => Ok(Produced { base_offset, append_time, start, times }),
         Err(_) => Err(OpError::new(ErrorCode::UnknownTopicOrPartition, "the topic was deleted meanwhile")),
     }
 }

@@ -10,7 +10,7 @@ use heddle_proto::{
 };
 
 use crate::{
-    admin::metrics::CoreReport,
+    admin::{metrics::CoreReport, stages::AppendTimes},
     metadata::{ClusterImage, Command, MetadataError, Outcome},
     partition::{fetch::Fetched, produce::Acks},
 };
@@ -41,6 +41,8 @@ pub struct Produced {
     pub append_time: Timestamp,
     /// The first offset of the partition.
     pub start: Offset,
+    /// When that happened, for the histograms.
+    pub times: AppendTimes,
 }
 
 /// One partition of a fetch.

@@ -9,6 +9,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use heddle_proto::crc::crc32c;
@@ -22,6 +23,7 @@ use crate::error::{IoContext, StorageError};
 use crate::event::JobSet;
 use crate::layout;
 use crate::log::inner::{DurableState, LogInner, SegmentsEnd};
+use crate::types::WriteTimes;
 use crate::wal::frame::{self, Entry, EntryKind, FrameHeader};
 use crate::wal::state::PartitionState;
 
@@ -33,11 +35,19 @@ struct Filling {
     /// For each log with batches in here, where they end.
     ends: Vec<(Rc<LogInner>, Offset)>,
     states: Vec<(Rc<LogInner>, DurableState)>,
+    sealed: Instant,
 }
 
 impl Filling {
     fn new(bytes_max: usize) -> Self {
-        Self { entries: Vec::new(), payload_bytes: 0, bytes_max, ends: Vec::new(), states: Vec::new() }
+        Self {
+            entries: Vec::new(),
+            payload_bytes: 0,
+            bytes_max,
+            ends: Vec::new(),
+            states: Vec::new(),
+            sealed: Instant::now(),
+        }
     }
 
     fn fits(&self, payload_bytes: usize) -> bool {
@@ -59,6 +69,8 @@ struct Group {
     has_entries: bool,
     ends: Vec<(Rc<LogInner>, Offset)>,
     states: Vec<(Rc<LogInner>, DurableState)>,
+    sealed: Instant,
+    submitted: Instant,
 }
 
 type Writing = Pin<Box<dyn Future<Output = io::Result<()>>>>;
@@ -320,6 +332,8 @@ impl<D: Disk> Store<D> {
             has_entries: !filling.entries.is_empty(),
             ends: filling.ends,
             states: filling.states,
+            sealed: filling.sealed,
+            submitted: Instant::now(),
         };
         (group, Box::pin(write_whole(place.file, buffer, place.position, bytes)))
     }
@@ -336,6 +350,7 @@ impl<D: Disk> Store<D> {
     }
 
     fn complete_group(&self, group: Group) {
+        let times = WriteTimes { sealed: group.sealed, submitted: group.submitted, durable: Instant::now() };
         self.sequence.durable.set(group.sequence);
         self.sequence.covered.set(self.sequence.covered.get().max(group.durable_sequence));
         if group.has_entries {
@@ -351,7 +366,7 @@ impl<D: Disk> Store<D> {
         }
         add(&self.counters.wal_batches, group.batch_count);
         for (log, end) in group.ends {
-            self.advance_durable(&log, end);
+            self.advance_durable(&log, end, times);
         }
         if self.sequence.covered.get() >= self.sequence.with_entries.get() {
             self.progress.notify();

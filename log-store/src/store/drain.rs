@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use heddle_proto::ids::{Epoch, Offset, Timestamp};
@@ -19,7 +20,7 @@ use crate::segment::Segment;
 use crate::segment::drain_header::{DRAIN_HEADER_BYTES, DrainHeader};
 use crate::segment::index::IndexEntry;
 use crate::segment::index_file;
-use crate::types::SyncMode;
+use crate::types::{SyncMode, WriteTimes};
 
 /// Contiguous undrained batches of one epoch, to be written together.
 struct Plan {
@@ -103,9 +104,11 @@ impl<D: Disk> Store<D> {
         }
         self.stage_snapshot(log);
         let Some(plan) = Plan::of(log, self.options.drain_bytes_max) else { return Ok(()) };
-        let position = self.write_drain(log, &plan).await?;
+        let sealed = Instant::now();
+        let (position, submitted) = self.write_drain(log, &plan).await?;
         if !log.deleted.get() {
-            self.apply_drain(log, plan, position);
+            let times = WriteTimes { sealed, submitted, durable: Instant::now() };
+            self.apply_drain(log, plan, position, times);
         }
         Ok(())
     }
@@ -125,8 +128,12 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Writes the plan to the end of the active segment and returns where, once it is durable.
-    async fn write_drain(self: &Rc<Self>, log: &Rc<LogInner>, plan: &Plan) -> Result<u64, StorageError> {
+    /// Writes the plan to the end of the active segment and returns where, and when the write began, once it is durable.
+    async fn write_drain(
+        self: &Rc<Self>,
+        log: &Rc<LogInner>,
+        plan: &Plan,
+    ) -> Result<(u64, Instant), StorageError> {
         if self.must_roll(log, plan) {
             self.seal_active(log).await?;
             self.create_segment(log, plan.first).await?;
@@ -148,9 +155,10 @@ impl<D: Disk> Store<D> {
         };
         let pieces = std::iter::once(Bytes::copy_from_slice(&header.encode()))
             .chain(plan.batches.iter().map(|batch| batch.bytes.clone()));
+        let submitted = Instant::now();
         self.write_pieces(&file, position, plan.padded_bytes(), pieces, &path).await?;
         self.sync_drain(log, base, &file, &path).await?;
-        Ok(position)
+        Ok((position, submitted))
     }
 
     /// Makes a drain durable: its bytes, and the names that lead to them if the file is new. All at once, since the
@@ -300,7 +308,7 @@ impl<D: Disk> Store<D> {
         outcome.and(jobs.finish().await)
     }
 
-    fn apply_drain(self: &Rc<Self>, log: &Rc<LogInner>, plan: Plan, position: u64) {
+    fn apply_drain(self: &Rc<Self>, log: &Rc<LogInner>, plan: Plan, position: u64, times: WriteTimes) {
         let padded = plan.padded_bytes();
         self.extend_segment(log, &plan, position);
         let joined = log.joined();
@@ -323,7 +331,7 @@ impl<D: Disk> Store<D> {
         if log.unrecorded_bytes.get() >= self.options.state_interval_bytes {
             log.state_due.set(true);
         }
-        self.advance_durable(log, plan.next);
+        self.advance_durable(log, plan.next, times);
         self.make_clean(log, plan.next, plan.data_bytes);
         log.progress.notify();
         self.progress.notify();

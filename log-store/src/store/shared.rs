@@ -17,7 +17,7 @@ use crate::log::inner::LogInner;
 use crate::options::Options;
 use crate::segment::files::FileCache;
 use crate::segment::index_file::IndexCache;
-use crate::types::{Damage, Hooks, LogConfig, LogId, SyncMode};
+use crate::types::{Damage, Hooks, LogConfig, LogId, SyncMode, WriteTimes};
 use crate::wal::files::WalFiles;
 
 /// Drained batches of one log that are kept as a cache, to be evicted in this order.
@@ -208,14 +208,14 @@ impl<D: Disk> Store<D> {
     }
 
     /// Everything below `upto` is on stable storage.
-    pub(crate) fn advance_durable(&self, log: &LogInner, upto: Offset) {
+    pub(crate) fn advance_durable(&self, log: &LogInner, upto: Offset, times: WriteTimes) {
         let positions = log.positions();
         if upto <= positions.durable || log.deleted.get() {
             return;
         }
         log.set_positions(crate::types::LogPositions { durable: upto, ..positions });
         log.progress.notify();
-        self.hooks.durable(log.id, upto);
+        self.hooks.durable(log.id, upto, times);
     }
 
     pub(crate) fn add_dirty(&self, log: &LogInner, bytes: usize) {

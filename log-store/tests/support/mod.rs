@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use heddle_log_store::{
     Disk, Hooks, Log, LogConfig, LogId, LogStore, MemoryDisk, Options, RecoveredPartitions, StorageError,
-    WalContents, list_partitions, list_wal_dirs, replay_wal,
+    WalContents, WriteTimes, list_partitions, list_wal_dirs, replay_wal,
 };
 use heddle_proto::batch::{self, BatchBuilder, BatchHeader, Compression};
 use heddle_proto::ids::{CoreId, Epoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
@@ -106,7 +106,7 @@ pub struct Owner {
 }
 
 impl Hooks for Owner {
-    fn durable(&self, log: LogId, upto: Offset) {
+    fn durable(&self, log: LogId, upto: Offset, _: WriteTimes) {
         let last = self.durable.borrow_mut().insert(log, upto);
         assert!(last.is_none_or(|last| last < upto), "durable went from {last:?} to {upto}");
     }

@@ -232,6 +232,13 @@ pub(crate) fn deleted_records(reply: Reply, _: Bytes) -> Result<Offset, Reply> {
     }
 }
 
+pub(crate) fn latency(reply: Reply, _: Bytes) -> Result<String, Reply> {
+    match reply {
+        Reply::Latency { json } => Ok(json),
+        other => Err(other),
+    }
+}
+
 pub(crate) fn cluster_status(reply: Reply, _: Bytes) -> Result<String, Reply> {
     match reply {
         Reply::ClusterStatus { json } => Ok(json),

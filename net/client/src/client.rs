@@ -244,6 +244,11 @@ impl Client {
     pub fn cluster_status(&self) -> Call<String> {
         self.ask(Request::ClusterStatus {}, call::cluster_status)
     }
+
+    /// Asks for the stage histograms of the broker at the other end, as a JSON document (docs/operations.md).
+    pub fn latency(&self) -> Call<String> {
+        self.ask(Request::Latency {}, call::latency)
+    }
 }
 
 fn produce_request(to: ProduceTo, acks: i8) -> Request {

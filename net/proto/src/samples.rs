@@ -61,6 +61,7 @@ pub fn requests() -> Vec<Request> {
         Request::DeleteRecords { topic, partition, before: Offset::new(500) },
         Request::InitProducer {},
         Request::ClusterStatus {},
+        Request::Latency {},
     ]
 }
 
@@ -95,6 +96,7 @@ pub fn replies() -> Vec<Reply> {
         Reply::Producer { id: ProducerId::new(4_000), epoch: ProducerEpoch::new(2) },
         Reply::DeletedRecords { start: Offset::new(500) },
         Reply::ClusterStatus { json: "{\"nodes\":[]}".into() },
+        Reply::Latency { json: "{\"cores\":[]}".into() },
     ]
 }
 

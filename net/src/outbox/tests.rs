@@ -71,7 +71,7 @@ impl Rig {
     fn new(options: OutboxOptions) -> Rig {
         let (outbox, writer) = outbox(options);
         let sink = Collected::default();
-        let writer = Box::pin(writer.run(sink.clone()));
+        let writer = Box::pin(writer.run(sink.clone(), ()));
         Rig { outbox, sink, writer, wakes: Arc::default() }
     }
 
@@ -222,7 +222,7 @@ fn a_message_above_the_bound_passes_alone() {
 fn pushes_pass_replies_that_wait() {
     let mut rig = Rig::new(OutboxOptions::default());
     let slot = rig.try_slot();
-    assert!(poll_once(rig.outbox.push(Bytes::from_static(b"p").into())).is_ready());
+    assert!(poll_once(rig.outbox.push(Bytes::from_static(b"p").into(), None)).is_ready());
     assert!(rig.poll_writer().is_pending());
     assert_eq!(rig.sent(), b"p");
     slot.fill(Bytes::from_static(b"r"));
@@ -240,7 +240,7 @@ fn a_failed_send_is_told_to_the_reader() {
     assert_eq!(rig.poll_writer(), Poll::Ready(Err(failed)));
     assert_eq!(rig.sink.ended.get(), Some(false));
     assert_eq!(block_on(rig.outbox.ready()), Err(failed));
-    assert_eq!(block_on(rig.outbox.push(Bytes::from_static(b"y").into())), Err(failed));
+    assert_eq!(block_on(rig.outbox.push(Bytes::from_static(b"y").into(), None)), Err(failed));
     late.1.fill(Bytes::from_static(b"too late"));
     assert_eq!(rig.outbox.stats().queued_reply_bytes, 0);
 }
@@ -280,10 +280,10 @@ fn small_chunks_are_sent_together_and_large_ones_uncopied() {
     let mut batch = Batch::default();
     let large = Bytes::from(vec![1; COALESCE_BYTES_MAX]);
     for _ in 0..10 {
-        batch.add(Reply::One(Bytes::from_static(b"small")));
+        batch.add(Reply::One(Bytes::from_static(b"small")), None);
     }
-    batch.add(Reply::Two(Bytes::from_static(b"head"), large.clone()));
-    batch.add(Reply::One(Bytes::from_static(b"tail")));
+    batch.add(Reply::Two(Bytes::from_static(b"head"), large.clone()), None);
+    batch.add(Reply::One(Bytes::from_static(b"tail")), None);
     batch.seal();
     assert_eq!(batch.chunks.len(), 3);
     assert_eq!(batch.chunks[0].len(), 54);
@@ -312,6 +312,6 @@ fn connections_share_a_budget_and_none_is_stopped_by_it() {
     slot.fill(Bytes::from_static(&[7; 100]));
     assert_eq!(budget.used_bytes(), 400);
     modest.close();
-    block_on(other_writer.run(Collected::default())).unwrap();
+    block_on(other_writer.run(Collected::default(), ())).unwrap();
     assert_eq!(budget.used_bytes(), 0, "what was sent is given back");
 }

@@ -83,6 +83,9 @@ fn control_reply(frame: &fb::ReplyHeader<'_>) -> Option<Reply> {
         fb::ReplyBody::ClusterStatusReply => {
             frame.body_as_cluster_status_reply().map(|body| Reply::ClusterStatus { json: text(body.json()) })
         }
+        fb::ReplyBody::LatencyReply => {
+            frame.body_as_latency_reply().map(|body| Reply::Latency { json: text(body.json()) })
+        }
         _ => None,
     }
 }

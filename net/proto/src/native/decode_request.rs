@@ -62,6 +62,7 @@ fn control_request(frame: &fb::RequestHeader<'_>) -> Decoded {
             .map(|body| Ok(Request::DescribeTopic { name: body.name().to_owned() })),
         fb::RequestBody::InitProducerRequest => Some(Ok(Request::InitProducer {})),
         fb::RequestBody::ClusterStatusRequest => Some(Ok(Request::ClusterStatus {})),
+        fb::RequestBody::LatencyRequest => Some(Ok(Request::Latency {})),
         _ => None,
     }
 }

@@ -66,6 +66,11 @@ pub(super) fn body(builder: &mut Builder, reply: &Reply) -> Body {
             let args = fb::DeletedRecordsReplyArgs { start: start.get() };
             (Kind::DeletedRecordsReply, fb::DeletedRecordsReply::create(builder, &args).as_union_value())
         }
+        Reply::Latency { json } => {
+            let json = Some(builder.create_string(json));
+            let args = fb::LatencyReplyArgs { json };
+            (Kind::LatencyReply, fb::LatencyReply::create(builder, &args).as_union_value())
+        }
         Reply::ClusterStatus { json } => {
             let json = Some(builder.create_string(json));
             let args = fb::ClusterStatusReplyArgs { json };

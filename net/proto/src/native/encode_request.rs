@@ -73,6 +73,10 @@ pub(super) fn body(builder: &mut Builder, request: &Request) -> Body {
             let args = fb::InitProducerRequestArgs {};
             (Kind::InitProducerRequest, fb::InitProducerRequest::create(builder, &args).as_union_value())
         }
+        Request::Latency {} => {
+            let args = fb::LatencyRequestArgs {};
+            (Kind::LatencyRequest, fb::LatencyRequest::create(builder, &args).as_union_value())
+        }
         Request::ClusterStatus {} => {
             let args = fb::ClusterStatusRequestArgs {};
             (Kind::ClusterStatusRequest, fb::ClusterStatusRequest::create(builder, &args).as_union_value())

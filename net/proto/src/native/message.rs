@@ -141,6 +141,8 @@ pub enum Request {
     InitProducer {},
     /// State of the cluster for people and tools.
     ClusterStatus {},
+    /// Where the time of requests went on the cores of the node asked, since it started.
+    Latency {},
 }
 
 /// What a broker answers.
@@ -252,6 +254,11 @@ pub enum Reply {
     },
     /// To [`Request::ClusterStatus`].
     ClusterStatus {
+        /// A JSON document.
+        json: String,
+    },
+    /// To [`Request::Latency`].
+    Latency {
         /// A JSON document.
         json: String,
     },
