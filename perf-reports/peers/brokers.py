@@ -1,0 +1,133 @@
+"""Starts and ends the two brokers, each with its data in a directory of its own on the same disk."""
+
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+HERE = pathlib.Path(__file__).resolve().parent
+START_MAX_S = 60
+CLUSTER_ID = "aGVkZGxlLXBlZXJzLTAwMQ"
+
+# As bin/kafka-server-start.sh and bin/kafka-run-class.sh of the distribution set them, without the GC log and JMX.
+JVM_HEAP = ("-Xms1g", "-Xmx1g")
+JVM_FLAGS = (
+    "-server",
+    "-XX:+UseG1GC",
+    "-XX:MaxGCPauseMillis=20",
+    "-XX:InitiatingHeapOccupancyPercent=35",
+    "-XX:+ExplicitGCInvokesConcurrent",
+    "-Djava.awt.headless=true",
+)
+# Errors and warnings only, where the distribution logs more.
+JVM_LOG = ("-Dorg.apache.logging.log4j.level=WARN",)
+
+TOPIC_CONFIGS = {
+    ("heddle", "durable"): ("durability=fsync",),
+    ("heddle", "async"): ("durability=async",),
+    ("kafka", "durable"): ("flush.messages=1",),
+    ("kafka", "async"): (),
+}
+
+
+class Broker:
+    """A running broker: its process, where clients connect, and its data directory, which ends with it."""
+
+    def __init__(self, command, port, data, log):
+        self.command, self.port, self.data = command, port, data
+        with open(log, "ab") as out:
+            self._process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
+        self._log = log
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    @property
+    def is_alive(self):
+        return self._process.poll() is None
+
+    def wait_until(self, is_ready):
+        begun = time.monotonic()
+        while not is_ready():
+            if not self.is_alive or time.monotonic() - begun > START_MAX_S:
+                tail = "".join(open(self._log, encoding="utf-8", errors="replace").readlines()[-20:])
+                self.end()
+                raise SystemExit(f"the broker does not start: {' '.join(self.command)}\n{tail}")
+            time.sleep(0.05)
+        return self
+
+    def end(self):
+        """Kills it: its data is of no use to anybody any more."""
+        if self.is_alive:
+            self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        shutil.rmtree(self.data, ignore_errors=True)
+
+
+def start(name, work, port):
+    """Starts the broker `name` on an empty data directory below `work`, and waits until clients can connect."""
+    return {"heddle": _start_heddle, "kafka": _start_kafka}[name](work, port)
+
+
+def heddle_options(data, port):
+    """The command line of `heddle serve`; HEDDLE_MEMORY is the memory budget of each of its cores."""
+    return [
+        f"{os.environ['HEDDLE_BIN_DIR']}/heddle", "serve",
+        "--data-dir", str(data),
+        "--listen", f"127.0.0.1:{port}",
+        "--admin", f"127.0.0.1:{port + 500}",
+        "--cores", os.environ.get("HEDDLE_CORES", "2"),
+        "--memory-bytes", os.environ.get("HEDDLE_MEMORY", "64MiB"),
+    ]  # fmt: skip
+
+
+def server_properties(data, port):
+    """Kafka's configuration with the words in capitals replaced."""
+    text = (HERE / "server.properties").read_text(encoding="utf-8")
+    for word, value in (("BROKER_PORT", port), ("CONTROLLER_PORT", port + 1), ("DATA_DIR", data)):
+        text = text.replace(word, str(value))
+    return text
+
+
+def java(flags, *main):
+    """A command line of the JVM that runs the class `main[0]` of Kafka."""
+    return ["java", *flags, "-cp", f"{os.environ['KAFKA_LIB_DIR']}/*", *main]
+
+
+def _start_heddle(work, port):
+    data = work / "heddle-data"
+    broker = Broker(heddle_options(data, port), port, data, work / "heddle.log")
+    return broker.wait_until(lambda: _answers(f"http://127.0.0.1:{port + 500}/health/ready"))
+
+
+def _start_kafka(work, port):
+    data, properties = work / "kafka-data", work / "server.properties"
+    properties.write_text(server_properties(data, port), encoding="utf-8")
+    log = work / "kafka.log"
+    storage = java(("-Xmx256m",), "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties))
+    with open(log, "ab") as out:
+        subprocess.run(storage, stdout=out, stderr=subprocess.STDOUT, check=True)
+    command = java((*JVM_HEAP, *JVM_FLAGS, *JVM_LOG), "kafka.Kafka", str(properties))
+    return Broker(command, port, data, log).wait_until(lambda: _accepts(port))
+
+
+def _accepts(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1):
+            return True
+    except OSError:
+        return False
+
+
+def _answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=1) as answer:
+            return answer.status == 200
+    except (urllib.error.URLError, OSError):
+        return False
