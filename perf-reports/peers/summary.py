@@ -21,9 +21,11 @@ def verdict_text(results):
     for verdict in verdicts.all_verdicts(results):
         lines.append(f"- {verdict.text()}")
         for ratio in verdict.missed:
+            notes = [note for note, holds in (("the turns overlap", ratio.overlaps), ("Heddle refused batches", ratio.failed)) if holds]
+            note = f" ({', '.join(notes)})" if notes else ""
             lines.append(
                 f"  - missed: {ratio.name}: {ratio.heddle:,.0f} against {ratio.kafka:,.0f} {verdict.unit}, "
-                f"{ratio.value:.2f} ×{' (the turns overlap)' if ratio.overlaps else ''}"
+                f"{ratio.value:.2f} ×{note}"
             )
     return "\n".join(lines)
 

@@ -19,6 +19,8 @@ class Ratio:
     kafka: float
     # Whether the turns of the two overlap: then the order of the medians may be chance.
     overlaps: bool = False
+    # Whether Heddle refused batches under this load: then it misses every bar.
+    failed: bool = False
 
     @property
     def value(self):
@@ -48,9 +50,9 @@ def all_verdicts(results):
     return [latency(results), saturation(results), memory(results)]
 
 
-def _ratio(name, ours, theirs):
-    overlaps = bool(ours and theirs) and min(ours) <= max(theirs) and min(theirs) <= max(ours)
-    return Ratio(name, statistics.median(ours), statistics.median(theirs), overlaps)
+def _ratio(name, ours, theirs, failed=False):
+    overlaps = min(ours) <= max(theirs) and min(theirs) <= max(ours)
+    return Ratio(name, statistics.median(ours), statistics.median(theirs), overlaps, failed)
 
 
 def _compare(results, wanted, name):
@@ -59,7 +61,7 @@ def _compare(results, wanted, name):
         if heddle and kafka and wanted(key, heddle, kafka):
             ours, theirs = heddle.values(name), kafka.values(name)
             if ours and theirs:
-                yield _ratio(load_name(key), ours, theirs)
+                yield _ratio(load_name(key), ours, theirs, heddle.state == "failed")
 
 
 def _both_sustain(key, heddle, kafka):
@@ -67,7 +69,7 @@ def _both_sustain(key, heddle, kafka):
 
 
 def _is_saturation(key, heddle, kafka):
-    return key[-1] == 0 and "failed" not in (heddle.state, kafka.state)
+    return key[-1] == 0 and kafka.state != "failed"
 
 
 def _is_comparable(key, heddle, kafka):
@@ -82,7 +84,7 @@ def latency(results):
 
 def saturation(results):
     ratios = tuple(_compare(results, _is_saturation, "rate_achieved"))
-    missed = tuple(ratio for ratio in ratios if ratio.value < SATURATION_TIMES_MIN)
+    missed = tuple(ratio for ratio in ratios if ratio.failed or ratio.value < SATURATION_TIMES_MIN)
     return Verdict(f"Saturation at least {SATURATION_TIMES_MIN:g} × Kafka's.", "records/s", ratios, missed)
 
 
