@@ -76,14 +76,14 @@ def start(name, work, port):
 
 
 def heddle_options(data, port):
-    """The command line of `heddle serve`; HEDDLE_MEMORY is the memory budget of each of its cores."""
+    """The command line of `heddle serve`; HEDDLE_OPTIONS says what a run may choose, as the memory budget of each core."""
     return [
         f"{os.environ['HEDDLE_BIN_DIR']}/heddle", "serve",
         "--data-dir", str(data),
         "--listen", f"127.0.0.1:{port}",
         "--admin", f"127.0.0.1:{port + 500}",
-        "--cores", os.environ.get("HEDDLE_CORES", "2"),
-        "--memory-bytes", os.environ.get("HEDDLE_MEMORY", "64MiB"),
+        "--cores", "2",
+        *os.environ.get("HEDDLE_OPTIONS", "--memory-bytes 64MiB").split(),
     ]  # fmt: skip
 
 

@@ -14,6 +14,8 @@ QUICK_PARTITION_COUNTS = (16, 1000)
 LINGER_US = 1000
 BATCH_BYTES = {100: 128 << 10, 1024: 128 << 10, 65536: 512 << 10}
 
+PRIME_1000_S = 5
+
 MAX = 0  # the rate "as fast as possible"
 
 # (record bytes, shape): rates, with all partitions counts or with 16 only.
@@ -26,7 +28,7 @@ MAIN = {
 }
 FULL = {
     (1024, "single"): (1000, 2000, 5000, MAX),
-    (1024, "batched"): (10000, 50000, MAX),
+    (1024, "batched"): (10000, 20000, 50000, MAX),
     (100, "single"): (1000,),
     (100, "batched"): (20000, MAX),
     (65536, "single"): (100, 1000),
@@ -88,14 +90,18 @@ class Plan:
     lives: tuple
     # One record a request, as fast as they are answered: for the JIT compiler of the JVM, and the same for both.
     warm_s: float
-    # The same on the measured topic, so that every partition has had its first write.
+    # The same on the measured topic, at least.
     prime_s: float
+
+    def priming_s(self, life):
+        """Kafka creates files and flushes them at a partition's first write, some 400 a second."""
+        return max(self.prime_s, PRIME_1000_S * life.partitions / 1000)
 
     def seconds(self, life):
         """About how long a life takes: start, warm-up, cells with what the generator needs around them, end."""
-        around = {"heddle": 2, "kafka": 7}[life.broker]
-        cells = sum(cell.warmup_s + cell.duration_s + 0.8 for cell in life.cells)
-        return around + self.warm_s + self.prime_s + 1 + cells
+        around = {"heddle": 1.2, "kafka": 5.5}[life.broker]
+        cells = sum(cell.warmup_s + cell.duration_s + 0.3 for cell in life.cells)
+        return around + self.warm_s + self.priming_s(life) + cells
 
 
 def plan_from_environment():

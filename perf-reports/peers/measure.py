@@ -41,12 +41,15 @@ def load_command(port, topic, broker, durability, partitions, record_bytes, shap
 def warm_up(broker, life, plan):
     """Makes the JVM compile, and writes once to every partition of the measured topic."""
     load = (cells.MAIN_RECORD_BYTES, "single", cells.MAX, 0)
-    warm = load_command(broker.port, "warm", life.broker, "async", 16, *load, plan.warm_s)
-    prime = load_command(broker.port, "measured", life.broker, life.durability, life.partitions, *load, plan.prime_s)
-    for command in (warm, prime):
-        run = generate(command)
+    warm = generate(load_command(broker.port, "warm", life.broker, "async", 16, *load, plan.warm_s))
+    place = ("measured", life.broker, life.durability, life.partitions)
+    prime = generate(load_command(broker.port, *place, *load, plan.priming_s(life)))
+    for run in (warm, prime):
         if run["errors"]:
             print(f"errors while {life.broker} was warmed up: {run['errors_by_kind']}", flush=True)
+    # Batches go to the partitions in turn, by producers that begin evenly spread.
+    if prime["acked_batches"] < life.partitions * 1.5:
+        print(f"the warm-up of {life.broker} was too short for {life.partitions} partitions", flush=True)
 
 
 def generate(command):

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Makes the figures of this report again: ./run.sh [OUTPUT-DIR]. At most 40 minutes (it prints its estimate); needs 30 GB of
+# Makes the figures of this report again: ./run.sh [OUTPUT-DIR]. About 40 minutes (it prints its estimate); needs 30 GB of
 # free disk below WORK_DIR, 4 GB of memory, and a machine that does nothing else. A cell that has a result is not run
 # again: FRESH=1 deletes the results first, QUICK=1 runs a few short cells, TURNS=3 is how often each side has its turn,
-# ONLY="durable-p16 async-p1" runs these blocks alone. HEDDLE_BIN_DIR, HEDDLE_MEMORY (of each core) and PORT can be set.
+# ONLY="durable-p16 async-p1" runs these blocks alone. HEDDLE_BIN_DIR, HEDDLE_OPTIONS and PORT can be set.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)

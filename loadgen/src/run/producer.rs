@@ -32,8 +32,7 @@ pub async fn run(thread: Rc<Thread>, links: Rc<Links>, index: u32) {
     let state =
         Rc::new(State { thread, links, index, pace, in_flight: Cell::new(0), answered: Notify::default() });
     state.thread.pace(state.thread.start).await;
-    // Producers begin at different partitions, so that together they meet all of them alike.
-    let mut turn = index as usize;
+    let mut turn = first_turn(&state, index);
     while !state.thread.stop.is_raised() {
         let now = state.thread.clock.now();
         match plan.step(now, state.in_flight.get()) {
@@ -51,6 +50,12 @@ pub async fn run(thread: Rc<Thread>, links: Rc<Links>, index: u32) {
     }
     state.thread.recorder.borrow_mut().unsent(plan.unsent_count());
     state.drain(give_up).await;
+}
+
+/// Producers begin evenly spread over the partitions, so that together they meet all of them alike and soon.
+fn first_turn(state: &State, index: u32) -> usize {
+    let partition_count = state.thread.metadata.layout().routes.len();
+    index as usize * partition_count / state.thread.config.producers as usize
 }
 
 fn pace_of(thread: &Thread, index: u32) -> Pace {
