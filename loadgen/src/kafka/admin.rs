@@ -156,11 +156,15 @@ pub async fn check_leads(connection: &Connection, routes: &[&Route]) -> Result<(
     let topics = routes.chunk_by(|a, b| a.topic == b.topic).map(|of_topic| {
         offsets_topic(&of_topic[0].topic, of_topic.iter().map(|route| route.partition), LATEST)
     });
-    let answer = list_offsets(connection, topics.collect()).await?;
+    all_led(&list_offsets(connection, topics.collect()).await?, routes.len())
+}
+
+/// Whether the broker answered for `partition_count` partitions, and for each as its leader.
+fn all_led(answer: &ListOffsetsResponse, partition_count: usize) -> Result<(), KafkaError> {
     let partitions = || answer.topics.iter().flat_map(|topic| &topic.partitions);
     match partitions().find(|partition| partition.error_code != 0) {
         Some(refused) => Err(KafkaError::Refused { api: "ListOffsets", code: refused.error_code }),
-        None if partitions().count() != routes.len() => {
+        None if partitions().count() != partition_count => {
             Err(KafkaError::Malformed("an answer to ListOffsets with other partitions"))
         }
         None => Ok(()),
@@ -183,4 +187,30 @@ async fn list_offsets(
 ) -> Result<ListOffsetsResponse, KafkaError> {
     let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics);
     connection.call("ListOffsets", LIST_OFFSETS_VERSION, &request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_protocol::messages::list_offsets_response::{
+        ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+    };
+
+    fn answer(error_codes: &[i16]) -> ListOffsetsResponse {
+        let of_partition = |code: &i16| ListOffsetsPartitionResponse::default().with_error_code(*code);
+        let partitions = error_codes.iter().map(of_partition).collect();
+        let topic =
+            ListOffsetsTopicResponse::default().with_name(topic_name("t")).with_partitions(partitions);
+        ListOffsetsResponse::default().with_topics(vec![topic])
+    }
+
+    #[test]
+    fn a_broker_leads_when_it_answers_for_every_partition() {
+        assert!(all_led(&answer(&[0, 0, 0]), 3).is_ok());
+        let not_leader = ErrorCode::NotLeaderOrFollower as i16;
+        let error = all_led(&answer(&[0, not_leader, 0]), 3).unwrap_err();
+        assert!(error.failure().is_stale_route(), "worth another look: {error}");
+        let error = all_led(&answer(&[0, 0]), 3).unwrap_err();
+        assert!(!error.failure().is_stale_route(), "a broker that leaves one out will do so again: {error}");
+    }
 }
