@@ -40,7 +40,7 @@ class Broker:
 
     def __init__(self, command, port, data, log):
         self.command, self.port, self.data = command, port, data
-        with open(log, "ab") as out:
+        with open(log, "wb") as out:
             self._process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)
         self._log = log
 
@@ -56,11 +56,16 @@ class Broker:
         begun = time.monotonic()
         while not is_ready():
             if not self.is_alive or time.monotonic() - begun > START_MAX_S:
-                tail = "".join(open(self._log, encoding="utf-8", errors="replace").readlines()[-20:])
                 self.end()
-                raise SystemExit(f"the broker does not start: {' '.join(self.command)}\n{tail}")
+                raise SystemExit(f"the broker does not start: {' '.join(self.command)}\n{self.log_text()}")
             time.sleep(0.05)
         return self
+
+    def log_text(self):
+        """How it ended, if it did, and the end of what it printed."""
+        status = self._process.poll()
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-100:]
+        return "\n".join([f"status: {'alive' if status is None else status}", *lines])
 
     def end(self):
         """Kills it: its data is of no use to anybody any more."""
@@ -109,12 +114,10 @@ def _start_heddle(work, port):
 def _start_kafka(work, port):
     data, properties = work / "kafka-data", work / "server.properties"
     properties.write_text(server_properties(data, port), encoding="utf-8")
-    log = work / "kafka.log"
     storage = java(("-Xmx256m",), "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties))
-    with open(log, "ab") as out:
-        subprocess.run(storage, stdout=out, stderr=subprocess.STDOUT, check=True)
+    subprocess.run(storage, stdout=subprocess.DEVNULL, check=True)
     command = java((*JVM_HEAP, *JVM_FLAGS, *JVM_LOG), "kafka.Kafka", str(properties))
-    return Broker(command, port, data, log).wait_until(lambda: _accepts(port))
+    return Broker(command, port, data, work / "kafka.log").wait_until(lambda: _accepts(port))
 
 
 def _accepts(port):

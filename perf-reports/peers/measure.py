@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,10 @@ IN_FLIGHT_MAX = 8
 DRAIN_S = 2
 # At the end of a run the generator ends its connections and threads; the broker's processor time is read before that.
 SKIP_S = 0.2
+
+
+class BrokerGone(Exception):
+    """The broker died, or cannot be connected to: the rest of its life has no results."""
 
 
 def load_command(port, topic, broker, durability, partitions, record_bytes, shape, rate, warmup_s, duration_s):
@@ -57,7 +62,7 @@ def generate(command):
     ended = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, check=False)
     # 1 says that batches failed, which the figures say too.
     if ended.returncode not in (0, 1):
-        raise SystemExit(f"{' '.join(command)}\n{ended.stderr}")
+        raise BrokerGone(f"{' '.join(command)}\n{ended.stderr}")
     return json.loads(ended.stdout)
 
 
@@ -69,7 +74,7 @@ def run_cell(broker, cell):
     with process.CpuSampler(broker.pid) as sampler:
         run = generate(command)
     if not broker.is_alive:
-        raise SystemExit(f"the broker died in {cell.name}")
+        raise BrokerGone(f"the broker died in {cell.name}")
     return {
         "cell": vars(cell),
         "run": run,
@@ -99,6 +104,7 @@ def show(cell, result):
 
 
 def run_life(life, missing, plan, results, work, port):
+    """Runs the missing cells of a life; `False` when the broker did not live to see the end of them."""
     broker = brokers.start(life.broker, work, port)
     try:
         warm_up(broker, life, plan)
@@ -106,11 +112,19 @@ def run_life(life, missing, plan, results, work, port):
             result = run_cell(broker, cell)
             write_json(results / f"{cell.name}.json", result)
             show(cell, result)
+        return True
+    except BrokerGone as gone:
+        log = results / f"died-{life.block}-{life.broker}-{life.turn}.log"
+        log.write_text(f"{gone}\n\n{broker.log_text()}", encoding="utf-8")
+        print(f"{life.broker} did not live to the end of {life.block}, turn {life.turn}: {log}", flush=True)
+        return False
     finally:
         broker.end()
 
 
 def main():
+    # As an exception, so that the broker that is alive is ended too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results, work = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     port = int(os.environ.get("PORT", "29492"))
     plan = cells.plan_from_environment()
@@ -127,9 +141,10 @@ def main():
     print(f"{count} cells in {len(todo)} lives of a broker: about {seconds / 60:.0f} minutes", flush=True)
     write_json(results / "facts.json", facts.gather(work, port))
     begun = time.monotonic()
-    for life, missing in todo:
-        run_life(life, missing, plan, results, work, port)
+    lived = [run_life(life, missing, plan, results, work, port) for life, missing in todo]
     print(f"took {(time.monotonic() - begun) / 60:.1f} minutes", flush=True)
+    if not all(lived):
+        print(f"{lived.count(False)} lives ended early: run it again for what is missing", flush=True)
 
 
 main()
