@@ -312,12 +312,28 @@ pub async fn prepare_topics(target: &Target, plan: &TopicPlan) -> Result<Layout,
     let mut tries = 0;
     loop {
         tries += 1;
-        match link.layout(&plan.names).await {
+        match led_layout(&link, plan).await {
             Ok(layout) => return check_counts(layout, plan),
             Err(error) if tries >= LAYOUT_TRIES || !error.failure().is_stale_route() => return Err(error),
             Err(_) => glommio::timer::sleep(LAYOUT_RETRY).await,
         }
     }
+}
+
+/// The layout, once the brokers it names say themselves that they lead their partitions.
+async fn led_layout(link: &Link, plan: &TopicPlan) -> Result<Layout, LinkError> {
+    let layout = link.layout(&plan.names).await?;
+    if matches!(link, Link::Native(_)) {
+        return Ok(layout); // it names a core only once that core leads
+    }
+    for (broker, address) in &layout.brokers {
+        let led: Vec<&Route> = layout.routes.iter().filter(|route| route.broker == *broker).collect();
+        if !led.is_empty() {
+            let leader = kafka::Connection::connect(address).await?;
+            admin::check_leads(&leader, &led).await?;
+        }
+    }
+    Ok(layout)
 }
 
 /// A topic that exists with another number of partitions would measure something else than was asked for.

@@ -8,8 +8,8 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, BrokerId, CreateTopicsRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse,
-    TopicName,
+    ApiVersionsRequest, BrokerId, CreateTopicsRequest, ListOffsetsRequest, ListOffsetsResponse,
+    MetadataRequest, MetadataResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 
@@ -138,13 +138,8 @@ pub async fn list_offset(
     partition: u32,
     timestamp: i64,
 ) -> Result<i64, KafkaError> {
-    let wanted = ListOffsetsPartition::default()
-        .with_partition_index(partition as i32)
-        .with_current_leader_epoch(-1)
-        .with_timestamp(timestamp);
-    let topics = vec![ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![wanted])];
-    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics);
-    let answer = connection.call("ListOffsets", LIST_OFFSETS_VERSION, &request).await?;
+    let topics = vec![offsets_topic(topic, std::iter::once(partition), timestamp)];
+    let answer = list_offsets(connection, topics).await?;
     let partition = answer.topics.first().and_then(|topic| topic.partitions.first());
     match partition {
         None => Err(KafkaError::Malformed("an answer to ListOffsets without the partition")),
@@ -152,5 +147,70 @@ pub async fn list_offset(
             Err(KafkaError::Refused { api: "ListOffsets", code: answer.error_code })
         }
         Some(answer) => Ok(answer.offset),
+    }
+}
+
+/// Fails unless the broker at the other end leads every one of `routes`, whatever the metadata says: Kafka shows a new
+/// topic there before its partitions take records. Routes of one topic must stand together.
+pub async fn check_leads(connection: &Connection, routes: &[&Route]) -> Result<(), KafkaError> {
+    let topics = routes.chunk_by(|a, b| a.topic == b.topic).map(|of_topic| {
+        offsets_topic(&of_topic[0].topic, of_topic.iter().map(|route| route.partition), LATEST)
+    });
+    all_led(&list_offsets(connection, topics.collect()).await?, routes.len())
+}
+
+/// Whether the broker answered for `partition_count` partitions, and for each as its leader.
+fn all_led(answer: &ListOffsetsResponse, partition_count: usize) -> Result<(), KafkaError> {
+    let partitions = || answer.topics.iter().flat_map(|topic| &topic.partitions);
+    match partitions().find(|partition| partition.error_code != 0) {
+        Some(refused) => Err(KafkaError::Refused { api: "ListOffsets", code: refused.error_code }),
+        None if partitions().count() != partition_count => {
+            Err(KafkaError::Malformed("an answer to ListOffsets with other partitions"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn offsets_topic(topic: &str, partitions: impl Iterator<Item = u32>, timestamp: i64) -> ListOffsetsTopic {
+    let wanted = partitions.map(|partition| {
+        ListOffsetsPartition::default()
+            .with_partition_index(partition as i32)
+            .with_current_leader_epoch(-1)
+            .with_timestamp(timestamp)
+    });
+    ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(wanted.collect())
+}
+
+async fn list_offsets(
+    connection: &Connection,
+    topics: Vec<ListOffsetsTopic>,
+) -> Result<ListOffsetsResponse, KafkaError> {
+    let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(topics);
+    connection.call("ListOffsets", LIST_OFFSETS_VERSION, &request).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_protocol::messages::list_offsets_response::{
+        ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+    };
+
+    fn answer(error_codes: &[i16]) -> ListOffsetsResponse {
+        let of_partition = |code: &i16| ListOffsetsPartitionResponse::default().with_error_code(*code);
+        let partitions = error_codes.iter().map(of_partition).collect();
+        let topic =
+            ListOffsetsTopicResponse::default().with_name(topic_name("t")).with_partitions(partitions);
+        ListOffsetsResponse::default().with_topics(vec![topic])
+    }
+
+    #[test]
+    fn a_broker_leads_when_it_answers_for_every_partition() {
+        assert!(all_led(&answer(&[0, 0, 0]), 3).is_ok());
+        let not_leader = ErrorCode::NotLeaderOrFollower as i16;
+        let error = all_led(&answer(&[0, not_leader, 0]), 3).unwrap_err();
+        assert!(error.failure().is_stale_route(), "worth another look: {error}");
+        let error = all_led(&answer(&[0, 0]), 3).unwrap_err();
+        assert!(!error.failure().is_stale_route(), "a broker that leaves one out will do so again: {error}");
     }
 }

@@ -32,8 +32,8 @@ pub async fn run(thread: Rc<Thread>, links: Rc<Links>, index: u32) {
     let state =
         Rc::new(State { thread, links, index, pace, in_flight: Cell::new(0), answered: Notify::default() });
     state.thread.pace(state.thread.start).await;
-    // Producers begin at different partitions, so that together they meet all of them alike.
-    let mut turn = index as usize;
+    let partition_count = state.thread.metadata.layout().routes.len();
+    let mut turn = first_turn(index, state.thread.config.producers, partition_count);
     while !state.thread.stop.is_raised() {
         let now = state.thread.clock.now();
         match plan.step(now, state.in_flight.get()) {
@@ -51,6 +51,11 @@ pub async fn run(thread: Rc<Thread>, links: Rc<Links>, index: u32) {
     }
     state.thread.recorder.borrow_mut().unsent(plan.unsent_count());
     state.drain(give_up).await;
+}
+
+/// Producers begin evenly spread over the partitions, so that together they meet all of them alike and soon.
+fn first_turn(producer: u32, producer_count: u32, partition_count: usize) -> usize {
+    producer as usize * partition_count / producer_count as usize
 }
 
 fn pace_of(thread: &Thread, index: u32) -> Pace {
@@ -136,5 +141,21 @@ impl State {
         for _ in 0..self.in_flight.get() {
             self.thread.recorder.borrow_mut().failed(Failure::Timeout);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn producers_begin_evenly_spread() {
+        let firsts = |producers, partitions| -> Vec<usize> {
+            (0..producers).map(|producer| first_turn(producer, producers, partitions)).collect()
+        };
+        assert_eq!(firsts(4, 1000), [0, 250, 500, 750]);
+        assert_eq!(firsts(3, 16), [0, 5, 10]);
+        assert_eq!(firsts(4, 2), [0, 0, 1, 1]);
+        assert_eq!(firsts(2, 1), [0, 0]);
     }
 }
