@@ -1875,8 +1875,9 @@ impl Reactor {
         Ok(should_sleep)
     }
 
-    /// Makes sure that a timer in the latency ring fires `duration` from now or earlier. Returns how many tasks were woken by
-    /// completions that had to be taken from the ring for that: with any of them there must be no sleep.
+    /// Makes sure that a timer in the latency ring fires `duration` from now or earlier. Returns how much there is to do
+    /// already: tasks woken by completions that had to be taken from the ring for that, and the timer if it has fired. With
+    /// any of it there must be no sleep.
     fn arm_sleep_timer(&self, lat_ring: &mut SleepableRing, duration: Duration) -> io::Result<usize> {
         let mut woke = 0;
         let at = Instant::now() + duration;
@@ -1890,9 +1891,13 @@ impl Reactor {
         // sleep at once, so it is taken out.
         lat_ring.flush_cancellations(&mut woke);
         let timer = lat_ring.prepare_sleep_timer(duration);
-        self.sleep_timer.set(Some((at, timer)));
         assert!(flush_rings!(lat_ring)? > 0);
         lat_ring.consume_completion_queue(&mut woke);
+        // A short timer may have fired by now, and its completion been taken with the others: nothing would end the sleep.
+        if !timer.is_in_ring() {
+            woke += 1;
+        }
+        self.sleep_timer.set(Some((at, timer)));
         Ok(woke)
     }
 
