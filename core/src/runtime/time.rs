@@ -29,3 +29,20 @@ pub async fn until<T>(deadline: Instant, future: impl Future<Output = T>) -> Opt
     })
     .await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::block_on::block_on;
+
+    /// A timer can fire while it is being armed; a core that sleeps then would never wake up.
+    #[test]
+    fn the_shortest_sleeps_end() {
+        let slept = block_on(async {
+            for nanoseconds in 0..20_000 {
+                sleep(Duration::from_nanos(nanoseconds)).await;
+            }
+        });
+        assert_eq!(slept, Ok(()));
+    }
+}
