@@ -48,7 +48,7 @@ impl Case for SendReplies {
         let reply = |index: usize| Bytes::from(vec![index as u8; shape.item_bytes]);
         SendReplies {
             outbox,
-            writer: RefCell::new(Box::pin(writer.run(Taken(taken.clone())))),
+            writer: RefCell::new(Box::pin(writer.run(Taken(taken.clone()), ()))),
             taken,
             slots: RefCell::default(),
             replies: (0..shape.item_count).map(reply).collect(),
