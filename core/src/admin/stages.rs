@@ -81,7 +81,7 @@ macro_rules! stages {
 stages! {
     produce_receive "produce" "receive" "From the socket being readable to the whole request in memory, waiting for room included",
     produce_decode "produce" "decode" "To the request understood",
-    produce_append "produce" "append" "To the batches checked and in their place in the log; over the mesh when another core owns the partition",
+    produce_append "produce" "append" "To the batches checked and in their place in the log, waiting for memory included",
     produce_seal "produce" "seal" "To the commit group settled: waiting for earlier groups",
     produce_submit "produce" "submit" "To the group's frame built and handed to the kernel",
     produce_write "produce" "write" "To the kernel's word that it is on stable storage, and to the core having noticed",

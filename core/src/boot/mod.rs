@@ -19,6 +19,7 @@ use crate::{
     fatal::Fatal,
     runtime::{
         executors::{self, ExecutorOptions},
+        memory,
         mesh::full_mesh,
         signals, wakeup,
     },
@@ -36,6 +37,9 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
         if finding.verdict != doctor::Verdict::Ok {
             tracing::warn!(check = finding.check, advice = finding.advice.as_deref(), "{}", finding.what);
         }
+    }
+    if config.keep_memory {
+        memory::keep_freed_memory();
     }
     // A refusal was among the warnings above.
     let _awake = config.wakeup_latency.and_then(|limit| wakeup::limit_wakeup(limit).ok());

@@ -223,6 +223,13 @@ pub const ENTRIES: &[Entry] = &[
     ),
     entry(
         CORES,
+        "keep_memory",
+        Kind::Boolean,
+        "true",
+        "Whether memory that was used once stays with the process instead of going back to the kernel when it is free. Its size is then that of the busiest moment, which `memory_bytes` bounds, and later bursts do not wait for the kernel to find and clear pages.",
+    ),
+    entry(
+        CORES,
         "cache_percent",
         Kind::Count(1, 80),
         "40",

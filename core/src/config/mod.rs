@@ -114,6 +114,8 @@ pub struct Config {
     pub wakeup_latency: Option<Duration>,
     /// Memory budget of one core.
     pub memory_bytes: u64,
+    /// Whether freed memory stays with the process.
+    pub keep_memory: bool,
     /// Percent of `memory_bytes` for the tail and read cache.
     pub cache_percent: u8,
     /// Percent of `memory_bytes` for batches not yet drained into segments.
@@ -189,6 +191,7 @@ impl Config {
             spin: Duration::from_micros(settings.count("spin_us")?),
             wakeup_latency: settings.optional_count("wakeup_latency_us")?.map(Duration::from_micros),
             memory_bytes,
+            keep_memory: settings.boolean("keep_memory")?,
             cache_percent: settings.count("cache_percent")?,
             dirty_percent: settings.count("dirty_percent")?,
             wal_file_bytes: settings.bytes("wal_file_bytes")?,

@@ -30,11 +30,12 @@ pub const PROFILES: &[Profile] = &[
     },
     Profile {
         name: "dense",
-        doc: "For many brokers or other programs on one machine. A core never spins, has a small budget of memory, and \
+        doc: "For many brokers or other programs on one machine. A core never spins, has a small budget of memory and gives back what it does not use, and \
               writes fewer groups at a time, so that more requests share a write.",
         presets: &[
             ("spin_us", "0"),
             ("memory_bytes", "128MiB"),
+            ("keep_memory", "false"),
             ("groups_in_flight_max", "2"),
             ("wal_files_max", "4"),
         ],

@@ -6,6 +6,7 @@
 pub mod block_on;
 pub mod event;
 pub mod executors;
+pub mod memory;
 pub mod mesh;
 pub mod oneshot;
 pub mod queues;

@@ -55,7 +55,7 @@ impl<D: Disk> Ticket<D> {
 }
 
 impl<D: Disk> Shard<D> {
-    /// Appends whole batches to a partition. Returns once their order is fixed, which on this core is at once; calls of
+    /// Appends whole batches to a partition. Returns once their order is fixed, which on this core is at once if there is memory; calls of
     /// one connection, made one after the other, are appended in that order.
     pub async fn produce(
         self: &Rc<Self>,
@@ -68,10 +68,14 @@ impl<D: Disk> Shard<D> {
         self.metrics.produce_requests.add(1);
         let state = match self.owner(at) {
             Err(error) => State::Refused(error),
-            Ok(core) if core == self.core() => match self.append(at, records, epoch, acks) {
-                Ok(accepted) => State::Here(accepted),
-                Err(error) => State::Refused(error),
-            },
+            Ok(core) if core == self.core() => {
+                // There was room when the request was let in, but others may have been let in at the same time.
+                self.wait_for_room(records.len()).await;
+                match self.append(at, records, epoch, acks) {
+                    Ok(accepted) => State::Here(accepted),
+                    Err(error) => State::Refused(error),
+                }
+            }
             Ok(core) => {
                 self.metrics.mesh_hops.add(1);
                 match self.mesh.call(core, CoreRequest::Produce { at, records, epoch, acks }).await {

@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use bytes::Bytes;
-use heddle_log_store::{Hooks, Log, LogConfig, LogId, LogStore, MemoryDisk, Options, RecoveredPartitions};
+use heddle_log_store::{
+    Hooks, Log, LogConfig, LogId, LogStore, MemoryDisk, Options, RecoveredPartitions, WriteTimes,
+};
 use heddle_micro::{Case, Shape, in_chunk};
 use heddle_proto::batch::BatchHeader;
 use heddle_proto::{CoreId, Epoch, Offset, PartitionIndex, TopicId, TopicPartition};
@@ -15,7 +17,7 @@ const KEPT_BYTES_MAX: usize = 8 << 20;
 struct NoOwner;
 
 impl Hooks for NoOwner {
-    fn durable(&self, _: LogId, _: Offset) {
+    fn durable(&self, _: LogId, _: Offset, _: WriteTimes) {
         panic!("nothing is written here");
     }
 }
