@@ -146,7 +146,8 @@ fn joining_again_without_a_change_is_answered_at_once_except_for_the_leader() {
 
 #[test]
 fn the_protocol_is_one_that_all_offer_and_most_like_best() {
-    let table: [(&[&[(&str, &'static str)]], &str); 3] = [
+    type Offers = &'static [&'static [(&'static str, &'static str)]];
+    let table: [(Offers, &str); 3] = [
         (&[&[("range", "a"), ("sticky", "a")], &[("sticky", "a"), ("range", "a")]], "range"),
         (
             &[

@@ -57,7 +57,11 @@ fn a_second_member_gets_its_half_after_the_first_gave_it_up() {
     let two = driver.beat(beat("two", 2));
     assert_eq!((two.epoch.get(), two.assignment), (2, None));
     let one = driver.beat(beat("one", 1));
-    assert_eq!((one.epoch.get(), one.assignment), (1, None), "it does not say what it owns, so it may own all");
+    assert_eq!(
+        (one.epoch.get(), one.assignment),
+        (1, None),
+        "it does not say what it owns, so it may own all"
+    );
     assert_eq!(driver.beat(beat("two", 2)).assignment, None);
     // It still owns one of the two.
     let mut less = all.clone();

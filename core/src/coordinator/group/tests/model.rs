@@ -34,21 +34,61 @@ const CLIENT_COUNT: usize = 5;
 enum Op {
     /// Everybody does what a client would do next, and what was written becomes durable.
     Round,
-    Join { client: usize, changes: bool, is_restarted: bool },
-    Sync { client: usize },
-    Heartbeat { client: usize },
-    Leave { client: usize },
-    Beat { client: usize, reports: bool, wishes: Option<u8> },
-    Revoke { client: usize },
-    Quit { client: usize, comes_back: bool },
-    Raw { request: usize, member: u8, number: i32 },
-    Commit { client: usize, topic: u8, is_consumer: bool },
-    Txn { producer: u8, epoch: i16 },
-    EndTxn { producer: u8, epoch: i16, committed: bool },
-    Topics { counts: Vec<u32> },
+    Join {
+        client: usize,
+        changes: bool,
+        is_restarted: bool,
+    },
+    Sync {
+        client: usize,
+    },
+    Heartbeat {
+        client: usize,
+    },
+    Leave {
+        client: usize,
+    },
+    Beat {
+        client: usize,
+        reports: bool,
+        wishes: Option<u8>,
+    },
+    Revoke {
+        client: usize,
+    },
+    Quit {
+        client: usize,
+        comes_back: bool,
+    },
+    Raw {
+        request: usize,
+        member: u8,
+        number: i32,
+    },
+    Commit {
+        client: usize,
+        topic: u8,
+        is_consumer: bool,
+    },
+    Txn {
+        producer: u8,
+        epoch: i16,
+    },
+    EndTxn {
+        producer: u8,
+        epoch: i16,
+        committed: bool,
+    },
+    Topics {
+        counts: Vec<u32>,
+    },
     Delete,
-    Wait { ms: i64 },
-    Flush { writes: u64 },
+    Wait {
+        ms: i64,
+    },
+    Flush {
+        writes: u64,
+    },
     Crash,
 }
 
@@ -403,8 +443,8 @@ impl World {
             member: client.name.as_str().into(),
             instance: client.instance.as_deref().map(Into::into),
             new_member: format!("m{}", self.requests).as_str().into(),
-            member_id_required: index % 2 == 0,
-            can_skip_assignment: index % 2 == 0,
+            member_id_required: index.is_multiple_of(2),
+            can_skip_assignment: index.is_multiple_of(2),
             client: Client::new("client", "host"),
             session_timeout: Duration::from_secs(30),
             rebalance_timeout: Duration::from_secs(20),
@@ -657,7 +697,10 @@ impl World {
         // A group that is gone starts anew.
         assert!(generation >= self.generation || members(CLASSIC).is_none(), "a generation went back");
         let has_begun = self.was_preparing && !is_preparing && members(CLASSIC).is_some();
-        assert!(!has_begun || generation > self.generation, "a rebalance ended in the generation it began in");
+        assert!(
+            !has_begun || generation > self.generation,
+            "a rebalance ended in the generation it began in"
+        );
         assert!(
             epoch >= self.epoch
                 || members(CONSUMER).is_none_or(|members| !matches!(members, Members::Consumer(_)))
