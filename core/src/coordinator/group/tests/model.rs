@@ -101,10 +101,10 @@ fn op() -> impl Strategy<Value = Op> {
         8 => client.clone().prop_map(|client| Op::Sync { client }),
         4 => client.clone().prop_map(|client| Op::Heartbeat { client }),
         1 => client.clone().prop_map(|client| Op::Leave { client }),
-        16 => (client.clone(), prop::bool::weighted(0.8), prop::option::weighted(0.1, any::<u8>()))
+        16 => (client.clone(), prop::bool::weighted(0.6), prop::option::weighted(0.2, any::<u8>()))
             .prop_map(|(client, reports, wishes)| Op::Beat { client, reports, wishes }),
         6 => client.clone().prop_map(|client| Op::Revoke { client }),
-        1 => (client.clone(), any::<bool>()).prop_map(|(client, comes_back)| Op::Quit { client, comes_back }),
+        2 => (client.clone(), any::<bool>()).prop_map(|(client, comes_back)| Op::Quit { client, comes_back }),
         3 => (0..9usize, 0..4u8, -3..4i32).prop_map(|(request, member, number)| Op::Raw { request, member, number }),
         2 => (client, 0..3u8, any::<bool>())
             .prop_map(|(client, topic, is_consumer)| Op::Commit { client, topic, is_consumer }),
@@ -595,8 +595,31 @@ impl World {
         self.was_preparing = false;
         self.epoch = 0;
         self.machine = self.replayed();
+        self.check_seen();
         let effects = self.machine.loaded(Millis::new(self.now));
         self.take(effects);
+    }
+
+    /// What clients were told before the crash is there after it, unless it was taken back durably.
+    fn check_seen(&self) {
+        let described = match self.machine.groups.get(CONSUMER).map(|group| &group.members) {
+            Some(Members::Consumer(group)) => group.describe(&CONSUMER.into()).members,
+            _ => Vec::new(),
+        };
+        for client in self.consumers.iter().filter(|client| client.epoch > 0) {
+            let is_recorded = self.writes.iter().flat_map(|(_, records)| records).any(|record| {
+                matches!(record, GroupRecord::ConsumerMember { member, .. } if member.as_str() == client.name)
+            });
+            assert!(is_recorded, "{} was told that it is a member", client.name);
+            let member = described.iter().find(|member| member.member.as_str() == client.name);
+            let epoch = member.map(|member| member.epoch.get());
+            assert!(
+                epoch.is_none_or(|epoch| epoch >= client.epoch),
+                "{} was told of epoch {}, and {epoch:?} is left",
+                client.name,
+                client.epoch
+            );
+        }
     }
 
     fn replayed(&self) -> GroupCoordinator {
