@@ -2,12 +2,13 @@
 //!
 //! A newcomer reads in this order: [`boot`] starts the process, [`runtime`] its cores, [`shard`] is what one core
 //! owns, [`partition`] one log with its rules, [`kafka`] and [`native`] the two front doors, [`metadata`] what the
-//! cluster agrees on, [`admin`] what an operator sees.
+//! cluster agrees on, [`coordinator`] who reads what together, [`admin`] what an operator sees.
 
 pub mod admin;
 pub mod boot;
 pub mod cli;
 pub mod config;
+pub mod coordinator;
 pub mod doctor;
 pub mod fatal;
 pub mod kafka;
