@@ -1320,20 +1320,19 @@ impl LocalExecutor {
         self.reactor.need_preempt()
     }
 
+    /// Runs what can run until its time is over. `false`: there was nothing left to run, so the core may sleep.
     fn run_task_queues(&self) -> bool {
-        let mut ran = false;
         loop {
             self.reactor.sys.install_eventfd();
-            if self.need_preempt() {
-                break;
-            }
             if !self.run_one_task_queue() {
                 return false;
-            } else {
-                ran = true;
+            }
+            // Looked at only now: the time may be over before the first task ran (the kernel took the CPU), and a core
+            // that has work must not be taken for idle.
+            if self.need_preempt() {
+                return true;
             }
         }
-        ran
     }
 
     fn run_one_task_queue(&self) -> bool {
@@ -1373,7 +1372,9 @@ impl LocalExecutor {
             let mut tasks_executed_this_loop = 0;
             loop {
                 let mut queue_ref = queue.borrow_mut();
-                if self.need_preempt() || queue_ref.yielded() {
+                // One task runs in any case, or a turn that is over before it begins would never do anything.
+                let is_over = tasks_executed_this_loop > 0 && self.need_preempt();
+                if is_over || queue_ref.yielded() {
                     break;
                 }
 

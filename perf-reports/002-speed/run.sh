@@ -1,0 +1,159 @@
+#!/usr/bin/env bash
+# Makes the figures of this report again: ./run.sh [OUTPUT-DIR]. About nine minutes; needs some 40 GB of free disk,
+# python3 for the summary, strace for the system calls, and a machine of two processors or more that does nothing else.
+# TURNS=1 is a short version. Run as root, or let the user write /dev/cpu_dma_latency: the profile "latency" needs it.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+out=$(mkdir -p "${1:-$here/results}" && cd "${1:-$here/results}" && pwd)
+bin=${HEDDLE_BIN_DIR:-$top/target/release}
+work=$(mktemp -d -p "${WORK_PARENT:-/tmp}")
+port=${PORT:-29392}
+admin=$((port + 500))
+turns=$(seq "${TURNS:-3}")
+broker=
+trap 'stop_broker 9; rm -rf "$work"' EXIT
+
+(cd "$top" && [ -x "$bin/heddle" ] && [ -x "$bin/heddle-loadgen" ] || cargo build --release --bins)
+rm -f "$out"/*.json "$out"/*.txt
+
+start_broker() { # DATA-DIR OPTION...: waits until it is ready and notes how long that took, in milliseconds
+  local begun now dir=$1
+  shift
+  begun=$(date +%s%N)
+  "$bin/heddle" serve --data-dir "$work/$dir" --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --cores 2 "$@" \
+    >>"$work/broker.log" 2>&1 &
+  broker=$!
+  until curl -sf "http://127.0.0.1:$admin/health/ready" >/dev/null; do
+    kill -0 "$broker" || { tail -5 "$work/broker.log"; exit 1; }
+    sleep 0.01
+  done
+  now=$(date +%s%N)
+  ready_ms=$(((now - begun) / 1000000))
+}
+
+stop_broker() { # SIGNAL
+  [ -n "$broker" ] || return 0
+  kill "-$1" "$broker" 2>/dev/null || true
+  wait "$broker" 2>/dev/null || true
+  broker=
+}
+
+note() { echo "$1 $2" | tee -a "$out/facts.txt"; }
+rss_mib() { awk '/^VmRSS/ {print int($2 / 1024)}' "/proc/$broker/status"; }
+cpu_ticks() { awk '{print $14 + $15}' "/proc/$broker/stat"; }
+idle_percent() { # the broker's CPU over ten seconds, in percent of one
+  local before
+  before=$(cpu_ticks)
+  sleep 10
+  echo "$((($(cpu_ticks) - before) * 100 / 10 / $(getconf CLK_TCK)))"
+}
+
+load() { # NAME OPTION...: one run, its JSON in OUT/NAME.json
+  local name=$1
+  shift
+  "$bin/heddle-loadgen" run --json --limit-dir "$work" "$@" >"$out/$name.json" 2>>"$work/loadgen.log" || true
+  python3 -c "import json,sys; d=json.load(open(sys.argv[1])); print(sys.argv[2], {k: d.get(k) for k in ('p50_us','p99_us','end_to_end_p50_us','mb_per_s','ratio_p50','ratio_p99','errors')})" "$out/$name.json" "$name"
+}
+
+native="native://127.0.0.1:$port"
+kafka="kafka://127.0.0.1:$port"
+{
+  echo "commit $(git -C "$top" rev-parse --short HEAD 2>/dev/null || echo unknown)"
+  echo "kernel $(uname -r)"
+  echo "cpu $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), $(nproc) processors"
+  echo "memory $(awk '/MemTotal/ {print int($2 / 1048576)}' /proc/meminfo) GiB"
+  echo "file_system $(stat -f -c %T "$work")"
+} >"$out/machine.txt"
+
+# The processor of the generator: the broker's core 0 shares it, and the measured partition is on core 1.
+apart="--cores 0"
+topic_on_core_1() { # PREFIX: a new topic whose one partition core 1 owns
+  local turn name
+  for turn in $(seq 40); do
+    name="$1-$turn"
+    "$bin/heddle" topic create "$name" --server "127.0.0.1:$port" >/dev/null
+    if "$bin/heddle" topic describe "$name" --server "127.0.0.1:$port" | grep -Eq '^0 +1001 '; then
+      echo "$name"
+      return
+    fi
+  done
+}
+
+one="--rate 1000 --record-bytes 1024 --batch-records 1 --warmup 1s --duration 5s"
+sixteen="--rate 10000 --record-bytes 1024 --batch-records 1 --producers 16 --warmup 1s --duration 4s"
+five="--rate 5000 --record-bytes 1024 --batch-records 1 --producers 4 --warmup 2s --duration 4s"
+limits="--with-limits --limit-duration 2s"
+
+for turn in $turns; do
+  for profile in latency balanced; do
+    start_broker "$profile" --profile "$profile"
+    topic=$(topic_on_core_1 "one-$turn")
+    load "$profile-native-$turn" --target "$native" --topic "$topic" $one $apart $limits
+    [ "$turn" != 1 ] || "$bin/heddle" cluster latency --since-start --server "127.0.0.1:$port" >"$out/stages-$profile.txt"
+    load "$profile-kafka-$turn" --target "$kafka" --topic "$topic" $one $apart $limits
+    load "$profile-end-to-end-$turn" --target "$native" --topic "$topic" $one $apart --consumers 1 $limits
+    load "$profile-sixteen-$turn" --target "$native" --topic "$topic" $sixteen $apart $limits
+    if [ "$profile" = latency ]; then
+      load "partitions-1-$turn" --target "$native" --topic p1 $five $apart
+      load "partitions-1000-$turn" --target "$native" --topic p1000 --partitions 1000 $five $apart
+    fi
+    stop_broker TERM
+  done
+done
+
+if command -v strace >/dev/null; then
+  start_broker calls
+  topic=$(topic_on_core_1 calls)
+  "$bin/heddle-loadgen" run --json --target "$native" --topic "$topic" --rate 1000 --record-bytes 1024 --batch-records 1 \
+    $apart --warmup 2s --duration 8s >"$out/calls.json" 2>/dev/null &
+  generator=$!
+  sleep 4
+  timeout -s INT 4 strace -c -f -p "$broker" 2>"$out/calls.txt" || true
+  wait "$generator" || true
+  stop_broker TERM
+fi
+
+for profile in balanced latency dense; do
+  start_broker "idle-$profile" --profile "$profile"
+  sleep 2
+  note "idle_${profile}_rss_mib" "$(rss_mib)"
+  note "idle_${profile}_cpu_percent" "$(idle_percent)"
+  stop_broker TERM
+done
+
+memory="--memory-bytes 512MiB"
+start_broker large $memory
+big="--rate 0 --record-bytes 1000000 --batch-bytes 1m --batch-records 1 --in-flight-max 8 --config max.message.bytes=2000000"
+load "warm" --target "$native" --topic warm $big --config durability=async --warmup 1s --duration 3s
+for turn in $turns; do
+  load "large-fsync-$turn" --target "$native" --topic "fsync-$turn" $big --warmup 1s --duration 4s
+  load "large-async-$turn" --target "$native" --topic "async-$turn" $big --config durability=async --warmup 1s --duration 4s
+  load "memory-fill-$turn" --target "$native" --topic "memory-$turn" --rate 200 --record-bytes 400000 --batch-bytes 1m \
+    --config durability=async --config max.message.bytes=2000000 --warmup 0s --duration 1s
+  load "memory-$turn" --target "$native" --topic "memory-$turn" --mode consume --consumers 1 --rewind --warmup 1s --duration 4s
+done
+load "fill-wal" --target "$native" --topic wal --partitions 100 --rate 20000 --record-bytes 1024 --producers 4 --warmup 1s --duration 5s
+note data_gb_before_kill "$(du -s --block-size=1G "$work/large" | cut -f1)"
+stop_broker 9
+start_broker large $memory
+note restart_after_kill_ms "$ready_ms"
+for turn in $turns; do
+  load "cold-read-$turn" --target "$native" --topic fsync-1 --mode consume --consumers 1 --duration 20s
+  "$bin/heddle-loadgen" limits --dir "$work" --throughput --duration 1s --json >"$out/disk-$turn.json" 2>/dev/null
+  stop_broker TERM
+  start_broker large $memory
+done
+stop_broker TERM
+rm -rf "${work:?}/large"
+
+start_broker empty
+before=$(rss_mib)
+"$bin/heddle" topic create many --partitions 10000 --server "127.0.0.1:$port"
+note ten_thousand_partitions_extra_rss_mib "$(($(rss_mib) - before))"
+note ten_thousand_partitions_files "$(find "$work/empty/topics" -type f | wc -l)"
+stop_broker TERM
+start_broker empty
+note ten_thousand_partitions_start_ms "$ready_ms"
+stop_broker TERM
+python3 "$here/summary.py" "$out" | tee "$out/summary.md"
