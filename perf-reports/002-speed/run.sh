@@ -80,7 +80,7 @@ topic_on_core_1() { # PREFIX: a new topic whose one partition core 1 owns
   done
 }
 
-one="--rate 1000 --record-bytes 1024 --batch-records 1 --warmup 1s --duration 5s"
+one="--rate 1000 --record-bytes 1024 --batch-records 1 --warmup 1s --duration 4s"
 sixteen="--rate 10000 --record-bytes 1024 --batch-records 1 --producers 16 --warmup 1s --duration 4s"
 five="--rate 5000 --record-bytes 1024 --batch-records 1 --producers 4 --warmup 2s --duration 4s"
 limits="--with-limits --limit-duration 2s"
