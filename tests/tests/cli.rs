@@ -7,7 +7,9 @@ use heddle_tests::broker::{Broker, BrokerOptions, Place, PortMode};
 use heddle_tests::command::{heddle, heddle_with_input, parse_json};
 use heddle_tests::{kafka, records};
 use rdkafka::message::Message;
-use simd_json::prelude::{ValueAsArray, ValueAsObject, ValueAsScalar, ValueObjectAccess};
+use simd_json::prelude::{
+    ValueAsArray, ValueAsObject, ValueAsScalar, ValueObjectAccess, ValueObjectAccessAsScalar,
+};
 
 #[test]
 fn topics_are_created_listed_described_altered_and_deleted() {
@@ -51,6 +53,41 @@ fn topics_are_created_listed_described_altered_and_deleted() {
     heddle(&server, &["topic", "delete", "orders"]).worked();
     let listed = heddle(&server, &["topic", "list"]).worked().text();
     assert!(!listed.contains("orders"), "{listed}");
+}
+
+#[test]
+fn the_stages_of_requests_are_shown_and_exported() {
+    let broker = Broker::start(BrokerOptions::new());
+    let server = broker.bootstrap();
+    heddle(&server, &["topic", "create", "orders"]).worked();
+    let asked = ["cluster", "latency", "--since-start", "--json"];
+    assert_eq!(heddle(&server, &asked).worked().json().as_array().map(Vec::len), Some(0), "nothing came yet");
+    heddle_with_input(&server, &["produce", "orders"], b"a\nb\n").worked();
+    heddle(&server, &["consume", "orders", "--until-end"]).worked();
+
+    let lines = heddle(&server, &asked).worked().json();
+    let line = |operation: &str, stage: &str| {
+        let lines = lines.as_array().expect("a list");
+        let found = lines.iter().find(|line| {
+            line.get_str("operation") == Some(operation) && line.get_str("stage") == Some(stage)
+        });
+        found.unwrap_or_else(|| panic!("no {operation} {stage} in {lines:?}")).clone()
+    };
+    let stages = ["receive", "decode", "append", "seal", "submit", "write", "commit", "reply", "total"];
+    let count = line("produce", "total").get_u64("count").expect("a number");
+    assert!(count > 0);
+    for stage in stages {
+        assert_eq!(line("produce", stage).get_u64("count"), Some(count), "{stage}");
+    }
+    let p50 = |stage| line("produce", stage).get_f64("p50_us").expect("a number");
+    assert!(p50("write") <= p50("total"), "a stage is longer than all of them");
+
+    let table = heddle(&server, &["cluster", "latency", "--since-start", "--by-core"]).worked().text();
+    assert!(table.contains("P99.9") && table.contains("write"), "{table}");
+    let exported = broker.metrics();
+    let name = format!("heddle_stage_latency_seconds_count{{operation=\"produce\",stage=\"total\"}} {count}");
+    assert!(exported.text().contains(&name), "{name} is not in:\n{}", exported.text());
+    heddle(&server, &["cluster", "latency", "--interval", "0"]).failed_naming(&["--interval", "0.1"]);
 }
 
 #[test]

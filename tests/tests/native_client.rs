@@ -88,6 +88,36 @@ fn pipelined_batches_are_acknowledged_in_order_and_read_back() {
     }
 }
 
+#[test]
+fn a_crowd_with_little_memory_waits_and_is_not_refused() {
+    const BATCHES_EACH: usize = 12;
+    let options = BrokerOptions::new().cores(1).set("memory_bytes", "32MiB").set("frame_bytes_max", "8MiB");
+    let broker = Broker::start(options);
+    native::run(async {
+        let client = native::connect(broker.address()).await;
+        let topic = native::create(&client, "t", 1, &[("durability", "async")]).await;
+        let to = ProduceTo::new(topic, P0);
+        let value = vec![7; 700_000];
+        let mut crowd = Vec::new();
+        for _ in 0..24 {
+            let client = native::connect(broker.address()).await;
+            let batch = records::one(&value);
+            crowd.push(tokio::spawn(async move {
+                let calls: Vec<_> =
+                    (0..BATCHES_EACH).map(|_| client.produce(to, Acks::All, batch.clone())).collect();
+                for call in calls {
+                    call.await.expect("a full budget slows producers down and refuses none");
+                }
+            }));
+        }
+        for member in crowd {
+            member.await.unwrap();
+        }
+        wait_for_end(&client, topic, 24 * BATCHES_EACH as i64).await;
+    });
+    assert!(broker.metrics().sum("reads_paused") > 0, "the budget was never full: this shows nothing");
+}
+
 async fn wait_for_end(client: &heddle_client::Client, topic: TopicId, end: i64) {
     while client.list_offsets(topic, P0, StartFrom::Latest).await.unwrap().offset.get() < end {
         tokio::time::sleep(Duration::from_millis(10)).await;

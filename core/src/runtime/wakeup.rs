@@ -38,3 +38,31 @@ pub fn limit_wakeup(limit: Duration) -> io::Result<Awake> {
 pub fn may_limit_wakeup() -> io::Result<()> {
     OpenOptions::new().write(true).open(DEVICE).map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The limit that the kernel would enforce now; anybody may ask.
+    fn limit_in_force() -> io::Result<i32> {
+        let mut bytes = [0; 4];
+        io::Read::read_exact(&mut File::open(DEVICE)?, &mut bytes)?;
+        Ok(i32::from_ne_bytes(bytes))
+    }
+
+    #[test]
+    fn the_limit_holds_as_long_as_it_is_kept() {
+        // Far below what any other program asks for on a machine that runs tests, apart from 0 itself.
+        match limit_wakeup(Duration::from_micros(1)) {
+            Ok(awake) => {
+                assert!(limit_in_force().unwrap() <= 1);
+                drop(awake);
+            }
+            Err(error) => {
+                let reasons = [io::ErrorKind::PermissionDenied, io::ErrorKind::NotFound];
+                assert!(reasons.contains(&error.kind()), "{error}");
+                assert!(may_limit_wakeup().is_err());
+            }
+        }
+    }
+}

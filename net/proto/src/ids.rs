@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// Makes a distinct type of an integer, with `new`, `get` and `Display`; also for ids of other crates.
+#[macro_export]
 macro_rules! integer_id {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
         $(#[$doc])*
@@ -21,9 +23,9 @@ macro_rules! integer_id {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(&self.0, f)
+        impl ::std::fmt::Display for $name {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                ::std::fmt::Display::fmt(&self.0, f)
             }
         }
     };

@@ -84,49 +84,23 @@ name!(
     TopicRegex
 );
 
-macro_rules! number {
-    ($(#[$attr:meta])* $name:ident($inner:ty)) => {
-        $(#[$attr])*
-        #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
-        pub struct $name($inner);
-
-        impl $name {
-            /// Wraps the bare number.
-            pub const fn new(value: $inner) -> Self {
-                Self(value)
-            }
-
-            /// The bare number, for the wire and for display.
-            pub const fn get(self) -> $inner {
-                self.0
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Display::fmt(&self.0, f)
-            }
-        }
-    };
-}
-
-number!(
+heddle_proto::integer_id!(
     /// Number of a rebalance of a classic group; -1 on the wire means "not a member".
     Generation(i32)
 );
-number!(
+heddle_proto::integer_id!(
     /// Version of a consumer group (KIP-848): of its metadata, of its target assignment, of what a member has reached.
     GroupEpoch(i32)
 );
-number!(
+heddle_proto::integer_id!(
     /// Names a waiting client to the caller, who made the number up; the machine only hands it back.
     RequestId(u64)
 );
-number!(
+heddle_proto::integer_id!(
     /// Counts the writes of one coordinator, from 1; 0 is "nothing was ever written".
     WriteSequence(u64)
 );
-number!(
+heddle_proto::integer_id!(
     /// A point in time, in milliseconds since the Unix epoch.
     Millis(i64)
 );
