@@ -1,5 +1,6 @@
 //! The seam between the store and the machine: files, directories, aligned buffers, time and chance.
 
+mod buffer;
 pub mod memory;
 mod ring;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use heddle_proto::ids::Timestamp;
 
+pub use buffer::{Part, ReadBuffer};
 pub use memory::MemoryDisk;
 pub use ring::GlommioDisk;
 
@@ -104,6 +106,10 @@ pub trait DiskFile {
     /// Fills `into` from `position` and returns how many bytes the file had. The length may be unaligned.
     fn read_at(&self, position: u64, into: &mut [u8]) -> impl Future<Output = io::Result<usize>>;
 
+    /// Reads from `position` on into `part` and returns how many bytes the file had. Dropping the future abandons the
+    /// read, not the memory.
+    fn read_into(&self, position: u64, part: Part) -> impl Future<Output = io::Result<usize>>;
+
     /// Makes every completed write and the file's size durable.
     fn sync(&self) -> impl Future<Output = io::Result<()>>;
 
@@ -117,35 +123,45 @@ pub trait DiskFile {
     fn truncate(&self, bytes: u64) -> impl Future<Output = io::Result<()>>;
 }
 
-/// Reads `into.len()` bytes from an aligned `position` in several I/Os of at most `io_bytes_max`, `in_flight_max` at
-/// a time. Returns how many bytes the file had.
+/// Reads from an aligned `position` into `buffer` from `at` on, in several I/Os of at most `io_bytes_max`, `in_flight_max`
+/// at a time. The buffer then holds what the file had without a gap.
 pub(crate) async fn read_parallel<F: DiskFile>(
     file: &F,
     position: u64,
-    into: &mut [u8],
-    io_bytes_max: usize,
-    in_flight_max: usize,
-) -> io::Result<usize> {
+    buffer: &mut ReadBuffer,
+    at: usize,
+    (io_bytes_max, in_flight_max): (usize, usize),
+) -> io::Result<()> {
     let mut jobs = crate::event::JobSet::new();
-    let (mut total, mut failed) = (0, None);
-    for (index, chunk) in into.chunks_mut(io_bytes_max).enumerate() {
-        let at = position + (index * io_bytes_max) as u64;
-        jobs.push(async move { file.read_at(at, chunk).await });
+    // How far the data goes without a gap: a part that is short ends it.
+    let (mut end, mut failed) = (u64::MAX, None);
+    for (index, part) in buffer.parts(at, io_bytes_max).enumerate() {
+        let (from, bytes) = ((index * io_bytes_max) as u64, part.size_bytes() as u64);
+        jobs.push(async move {
+            let read = file.read_into(position + from, part).await? as u64;
+            Ok((read < bytes).then_some(from + read))
+        });
         if jobs.len() == in_flight_max {
-            tally(jobs.next().await, &mut total, &mut failed);
+            tally(jobs.next().await, &mut end, &mut failed);
         }
     }
     while !jobs.is_empty() {
-        tally(jobs.next().await, &mut total, &mut failed);
+        tally(jobs.next().await, &mut end, &mut failed);
     }
-    failed.map_or(Ok(total), Err)
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let filled = usize::try_from(end).unwrap_or(usize::MAX).min(buffer.capacity() - at);
+    // SAFETY: every part before the first short one was read whole, and that one up to `end`.
+    unsafe { buffer.set_filled(filled) };
+    Ok(())
 }
 
-fn tally(result: Option<io::Result<usize>>, total: &mut usize, failed: &mut Option<io::Error>) {
+fn tally(result: Option<io::Result<Option<u64>>>, end: &mut u64, failed: &mut Option<io::Error>) {
     match result {
-        Some(Ok(bytes)) => *total += bytes,
+        Some(Ok(Some(short))) => *end = short.min(*end),
         Some(Err(error)) => *failed = Some(error),
-        None => {}
+        Some(Ok(None)) | None => {}
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
 use heddle_proto::ids::Timestamp;
 
-use super::{DirEntry, Disk, DiskFile, OpenMode};
+use super::{DirEntry, Disk, DiskFile, OpenMode, Part};
 use crate::codec::BLOCK_BYTES;
 use crate::event::Lock;
 
@@ -198,6 +198,14 @@ impl DiskFile for RingFile {
         let bytes = read.len().min(into.len());
         into[..bytes].copy_from_slice(&read[..bytes]);
         Ok(bytes)
+    }
+
+    async fn read_into(&self, position: u64, mut part: Part) -> io::Result<usize> {
+        let (to, bytes, owner) = (part.as_mut_ptr(), part.size_bytes(), part.owner());
+        // SAFETY: `to` is valid for `bytes` and aligned as long as `owner` lives; nobody else has this part, and nobody
+        // looks at its memory before it is gone.
+        let read = unsafe { self.file.read_into(position, to, bytes, owner) };
+        read.await.map_err(io::Error::from)
     }
 
     async fn sync(&self) -> io::Result<()> {

@@ -226,14 +226,17 @@ impl<D: Disk> Log<D> {
         Ok(cursor.window.bytes_behind(position) >= bytes)
     }
 
-    /// Starts to read the next window of a reader that has used half of its present one, so that the disk works while
-    /// the consumer does.
+    /// Starts to read the next window of a reader that has used half of its present one, or has begun with it after many
+    /// others, so that the disk works while the consumer does.
     async fn read_ahead(&self, cursor: &mut Cursor) -> Result<(), ReadError> {
         let left = cursor.window.bytes_behind(cursor.walker.position);
         let base = cursor.walker.segment_base();
         let Some((data_end, _)) = self.segment_end(base) else { return Ok(()) };
         let (start, options) = (cursor.window.end(), &self.store.options);
-        let is_wanted = cursor.next.is_none() && left > 0 && left <= cursor.window.bytes.len() / 2;
+        // A reader that has read on for long keeps the disk busy all the time.
+        let is_steady = cursor.ahead_bytes == options.read_ahead_bytes_max;
+        let is_due = is_steady || left <= cursor.window.bytes.len() / 2;
+        let is_wanted = cursor.next.is_none() && left > 0 && is_due;
         if !is_wanted || start >= data_end || !start.is_multiple_of(BLOCK_BYTES as u64) {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use heddle_proto::ids::Offset;
 
 use super::index::Index;
 use crate::codec::align_up;
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode, ReadBuffer, read_parallel};
 use crate::types::LogId;
 
 /// An index of a 1 GiB segment with an entry per 4 KiB takes 7 MiB; a larger file is not one of ours.
@@ -55,9 +55,10 @@ pub(crate) async fn read<D: Disk>(
     if size > INDEX_FILE_BYTES_MAX {
         return Ok(None);
     }
-    let mut bytes = vec![0; size as usize];
-    let read = crate::disk::read_parallel(&file, 0, &mut bytes, 512 << 10, 4).await?;
-    let index = Index::decode(&bytes[..read]);
+    let mut buffer = ReadBuffer::new(size as usize);
+    read_parallel(&file, 0, &mut buffer, 0, (512 << 10, 4)).await?;
+    buffer.truncate(size as usize);
+    let index = Index::decode(&buffer.freeze());
     Ok(index.filter(|index| index.base == base && index.end == end))
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use heddle_proto::batch::BatchHeader;
 use heddle_proto::ids::Offset;
 
@@ -11,7 +11,7 @@ use super::drain_header::DrainHeader;
 use super::index::{Index, IndexEntry};
 use super::walk::{Step, View, Walker, find_drain};
 use crate::codec::{BLOCK_BYTES, align_up};
-use crate::disk::{DiskFile, read_parallel};
+use crate::disk::{DiskFile, ReadBuffer, read_parallel};
 use crate::options::Options;
 
 /// A stretch of a segment in memory. Holds nothing past the end of data it was loaded with.
@@ -34,10 +34,10 @@ impl Window {
         let start = position - position % BLOCK_BYTES as u64;
         let wanted = (position - start) + bytes_min.max(bytes_wanted) as u64;
         let bytes = align_up(wanted).min(align_up(data_end.saturating_sub(start))) as usize;
-        let mut buffer = BytesMut::zeroed(bytes);
-        let read =
-            read_parallel(file, start, &mut buffer, options.io_bytes_max, options.io_in_flight_max).await?;
-        buffer.truncate(read.min((data_end - start.min(data_end)) as usize));
+        let mut buffer = ReadBuffer::new(bytes);
+        let io = (options.io_bytes_max, options.io_in_flight_max);
+        read_parallel(file, start, &mut buffer, 0, io).await?;
+        buffer.truncate(bytes.min((data_end - start.min(data_end)) as usize));
         Ok(Self { start, bytes: buffer.freeze() })
     }
 
@@ -66,7 +66,7 @@ impl Window {
 pub(crate) struct NextWindow {
     start: u64,
     room: usize,
-    bytes: BytesMut,
+    buffer: ReadBuffer,
 }
 
 impl NextWindow {
@@ -80,10 +80,11 @@ impl NextWindow {
         data_end: u64,
     ) -> io::Result<Self> {
         let bytes = (bytes_wanted as u64).min(data_end.saturating_sub(start));
-        let mut buffer = BytesMut::zeroed(room + align_up(bytes) as usize);
-        let read = read_parallel(&*file, start, &mut buffer[room..], io.0, io.1).await?;
-        buffer.truncate(room + read.min(bytes as usize));
-        Ok(Self { start, room, bytes: buffer })
+        let room = align_up(room as u64) as usize;
+        let mut buffer = ReadBuffer::new(room + bytes as usize);
+        read_parallel(&*file, start, &mut buffer, room, io).await?;
+        buffer.truncate(bytes as usize);
+        Ok(Self { start, room, buffer })
     }
 
     /// Puts what is left of `before` from `position` on in front. `None` if the two do not meet.
@@ -92,9 +93,8 @@ impl NextWindow {
         if before.end() != self.start || position > self.start || left.len() > self.room {
             return None;
         }
-        let at = self.room - left.len();
-        self.bytes[at..self.room].copy_from_slice(left);
-        Some(Window { start: self.start - left.len() as u64, bytes: self.bytes.freeze().slice(at..) })
+        self.buffer.prepend(left);
+        Some(Window { start: self.start - left.len() as u64, bytes: self.buffer.freeze() })
     }
 }
 

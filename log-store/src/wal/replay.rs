@@ -13,7 +13,7 @@ use heddle_proto::ids::{Epoch, Offset, TopicPartition};
 use super::frame::{self, Entry, EntryKind, FrameHeader};
 use super::state::PartitionState;
 use crate::codec::BLOCK_BYTES;
-use crate::disk::{Disk, DiskFile, OpenMode, read_parallel};
+use crate::disk::{Disk, DiskFile, OpenMode, ReadBuffer, read_parallel};
 use crate::error::{IoContext, StorageError};
 use crate::layout;
 use crate::options::{Options, WAL_FILE_BYTES_MAX};
@@ -230,10 +230,11 @@ async fn read_file<D: Disk>(disk: &D, options: &Options, path: &Path) -> Result<
             reason: format!("a WAL file of {size} bytes"),
         });
     }
-    let mut bytes = BytesMut::zeroed(size as usize);
-    let read = read_parallel(&file, 0, &mut bytes, options.io_bytes_max, options.io_in_flight_max).await;
-    bytes.truncate(read.context("read", path)?);
-    Ok(bytes.freeze())
+    let mut buffer = ReadBuffer::new(size as usize);
+    let io = (options.io_bytes_max, options.io_in_flight_max);
+    read_parallel(&file, 0, &mut buffer, 0, io).await.context("read", path)?;
+    buffer.truncate(size as usize);
+    Ok(buffer.freeze())
 }
 
 /// Decides which frames of one incarnation count, and takes what they hold.

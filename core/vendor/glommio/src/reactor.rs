@@ -6,6 +6,7 @@
 //!
 
 use std::{
+    any::Any,
     cell::RefCell,
     collections::BTreeMap,
     ffi::CString,
@@ -344,6 +345,7 @@ impl Reactor {
         buf: DmaSource,
         pos: u64,
         pollable: PollableStatus,
+        in_worker: bool,
     ) -> Source {
         let stats = StatsCollection {
             fulfilled: Some(|result, stats, op_count| {
@@ -361,7 +363,7 @@ impl Reactor {
             SourceType::Write(pollable, IoBuffer::DmaSource(buf)),
             Some(stats),
         );
-        self.sys.write_dma(&source, pos);
+        self.sys.write_dma(&source, pos, in_worker);
         source
     }
 
@@ -601,6 +603,31 @@ impl Reactor {
             self.sys.read_dma(&source, pos, size);
             ScheduledSource::new_raw(source, pos..pos + size as u64)
         }
+    }
+
+    /// # Safety
+    /// See [`crate::io::DmaFile::read_into`].
+    pub(crate) unsafe fn read_into(
+        &self,
+        raw: RawFd,
+        pos: u64,
+        (into, size): (*mut u8, usize),
+        owner: Arc<dyn Any + Send + Sync>,
+        pollable: PollableStatus,
+    ) -> Source {
+        let stats = StatsCollection {
+            fulfilled: Some(|result, stats, op_count| {
+                if let Ok(result) = result {
+                    stats.file_reads += op_count;
+                    stats.file_bytes_read += *result as u64 * op_count;
+                }
+            }),
+            reused: None,
+            latency: None,
+        };
+        let source = self.new_source(raw, SourceType::ReadInto(pollable, owner), Some(stats));
+        self.sys.read_into(&source, pos, into, size);
+        source
     }
 
     pub(crate) fn read_buffered(

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use heddle_proto::ids::Timestamp;
 
-use super::{DirEntry, Disk, DiskFile, OpenMode};
+use super::{DirEntry, Disk, DiskFile, OpenMode, Part};
 use crate::codec::BLOCK_BYTES;
 use machine::Machine;
 
@@ -308,6 +308,12 @@ impl DiskFile for MemoryFile {
         let machine = self.disk.machine.borrow();
         self.check(&machine)?;
         machine.read(self.node, position, into)
+    }
+
+    async fn read_into(&self, position: u64, mut part: Part) -> io::Result<usize> {
+        let mut bytes = vec![0; part.size_bytes()];
+        let read = self.read_at(position, &mut bytes).await?;
+        Ok(part.fill(&bytes[..read]))
     }
 
     async fn sync(&self) -> io::Result<()> {

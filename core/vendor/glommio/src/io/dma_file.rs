@@ -19,11 +19,13 @@ use crate::{
 use futures_lite::{Stream, StreamExt};
 use nix::sys::statfs::*;
 use std::{
+    any::Any,
     cell::Ref,
     io,
     os::unix::io::{AsRawFd, RawFd},
     path::Path,
     rc::Rc,
+    sync::Arc,
 };
 
 use super::{glommio_file::OwnedGlommioFile, Stat};
@@ -66,6 +68,8 @@ pub struct DmaFile {
     max_sectors_size: usize,
     max_segment_size: usize,
     pollable: PollableStatus,
+    /// Writes are made by a worker of the kernel.
+    writes_in_worker: bool,
 }
 
 impl DmaFile {
@@ -153,12 +157,19 @@ impl DmaFile {
             }
         };
 
+        // Where a durable write is followed by a flush, the kernel leaves that flush to a worker bound to the CPU that took
+        // the write's interrupt. If that CPU runs this executor, the worker waits for it, and so does the write. A worker
+        // of the ring does all of it and runs where there is room.
+        let writes_in_worker =
+            flags & libc::O_DSYNC != 0 && sysfs::BlockDevice::flushes(major, minor);
+
         Ok(DmaFile {
             file,
             o_direct_alignment,
             max_sectors_size,
             max_segment_size,
             pollable,
+            writes_in_worker,
         })
     }
 
@@ -258,6 +269,7 @@ impl DmaFile {
             max_sectors_size: self.max_sectors_size,
             max_segment_size: self.max_segment_size,
             pollable: self.pollable,
+            writes_in_worker: self.writes_in_worker,
         })
     }
 
@@ -308,6 +320,7 @@ impl DmaFile {
             DmaSource::Owned(buf),
             pos,
             self.pollable,
+            self.writes_in_worker,
         );
         enhanced_try!(source.collect_rw().await, "Writing", self.file).map_err(Into::into)
     }
@@ -368,6 +381,7 @@ impl DmaFile {
             DmaSource::Shared(buf),
             pos,
             self.pollable,
+            self.writes_in_worker,
         );
         enhanced_try!(source.collect_rw().await, "Writing", self.file).map_err(Into::into)
     }
@@ -386,6 +400,26 @@ impl DmaFile {
         );
         let read_size = enhanced_try!(source.collect_rw().await, "Reading", self.file)?;
         Ok(ReadResult::from_sliced_buffer(source, 0, read_size))
+    }
+
+    /// Reads `size` bytes at `pos` into memory of the caller and returns how many the file had.
+    ///
+    /// `owner` is kept until the kernel is done with the memory, even if the future is dropped before.
+    ///
+    /// # Safety
+    /// As long as `owner` lives, `into` must be valid for writes of `size` bytes and aligned for Direct I/O, and nobody
+    /// else may read or write them before the future is done.
+    pub async unsafe fn read_into(
+        &self,
+        pos: u64,
+        into: *mut u8,
+        size: usize,
+        owner: Arc<dyn Any + Send + Sync>,
+    ) -> Result<usize> {
+        let reactor = self.file.reactor.upgrade().unwrap();
+        let source =
+            reactor.read_into(self.as_raw_fd(), pos, (into, size), owner, self.pollable);
+        Ok(enhanced_try!(source.collect_rw().await, "Reading", self.file)?)
     }
 
     /// Reads into buffer in buf from a specific position in the file.
@@ -719,6 +753,7 @@ pub struct OwnedDmaFile {
     max_sectors_size: usize,
     max_segment_size: usize,
     pollable: PollableStatus,
+    writes_in_worker: bool,
 }
 
 unsafe impl Send for OwnedDmaFile {}
@@ -738,6 +773,7 @@ impl OwnedDmaFile {
             max_sectors_size: self.max_sectors_size,
             max_segment_size: self.max_segment_size,
             pollable: self.pollable,
+            writes_in_worker: self.writes_in_worker,
         })
     }
 }
@@ -750,6 +786,7 @@ impl From<DmaFile> for OwnedDmaFile {
             max_sectors_size: value.max_sectors_size,
             max_segment_size: value.max_segment_size,
             pollable: value.pollable,
+            writes_in_worker: value.writes_in_worker,
         }
     }
 }
@@ -762,6 +799,7 @@ impl From<OwnedDmaFile> for DmaFile {
             max_sectors_size: value.max_sectors_size,
             max_segment_size: value.max_segment_size,
             pollable: value.pollable,
+            writes_in_worker: value.writes_in_worker,
         }
     }
 }

@@ -14,7 +14,7 @@ use std::{
     net::{Shutdown, TcpStream},
     os::unix::io::{AsRawFd, FromRawFd, RawFd},
     rc::Rc,
-    sync::{atomic::Ordering, Arc, RwLock},
+    sync::{atomic::{fence, Ordering}, Arc, RwLock},
     task::Waker,
     time::Duration,
 };
@@ -172,7 +172,6 @@ pub(crate) fn sendmsg_syscall(
 }
 
 mod dma_buffer;
-mod membarrier;
 pub(crate) mod source;
 pub(crate) mod sysfs;
 mod uring;
@@ -306,11 +305,15 @@ impl SleepNotifier {
     }
 
     pub(crate) fn notify(&self, force: bool) {
-        if self
-            .should_notify
-            .compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok()
-            || force
+        // Pairs with the fence before a sleep in `Reactor::wait`.
+        fence(Ordering::SeqCst);
+        let is_asleep = self.should_notify.load(Ordering::Relaxed);
+        if force
+            || is_asleep
+                && self
+                    .should_notify
+                    .compare_exchange(true, false, Ordering::Relaxed, Ordering::Relaxed)
+                    .is_ok()
         {
             write_eventfd(self.eventfd_fd());
         }

@@ -13,6 +13,7 @@ use crate::{
 };
 use futures_lite::{future, io};
 use std::{
+    any::Any,
     cell::{Ref, RefCell, RefMut},
     convert::TryFrom,
     ffi::CString,
@@ -22,6 +23,7 @@ use std::{
     path::PathBuf,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Poll, Waker},
     time::Duration,
 };
@@ -32,6 +34,8 @@ use std::{
 pub(crate) enum SourceType {
     Write(PollableStatus, IoBuffer),
     Read(PollableStatus, Option<IoBuffer>),
+    /// Into memory of the caller; what keeps it alive.
+    ReadInto(PollableStatus, Arc<dyn Any + Send + Sync>),
     PollAdd,
     SockSend(DmaBuffer),
     SockRecv(Option<DmaBuffer>),

@@ -26,7 +26,7 @@ use std::{
     ptr,
     rc::Rc,
     sync::{
-        atomic::{AtomicU32, Ordering},
+        atomic::{fence, AtomicU32, Ordering},
         Arc,
     },
     time::{Duration, Instant},
@@ -40,7 +40,7 @@ use crate::{
         self,
         blocking::{BlockingThreadOp, BlockingThreadPool},
         dma_buffer::{BufferStorage, DmaBuffer},
-        membarrier, DirectIo, EnqueuedSource, EnqueuedStatus, InnerSource, IoBuffer,
+        DirectIo, EnqueuedSource, EnqueuedStatus, InnerSource, IoBuffer,
         PollableStatus, Source, SourceType, Statx, TimeSpec64,
     },
     uring_sys::{self, IoRingOp},
@@ -65,6 +65,7 @@ enum UringOpDescriptor {
     Write(*const u8, usize, u64),
     WriteFixed(*const u8, usize, u64, u32),
     ReadFixed(u64, usize),
+    ReadInto(*mut u8, usize, u64),
     Read(u64, usize),
     Open(*const u8, libc::c_int, u32),
     Close,
@@ -377,6 +378,11 @@ fn fill_sqe<F>(
                 });
             }
 
+            UringOpDescriptor::ReadInto(ptr, len, pos) => {
+                let buf = std::slice::from_raw_parts_mut(ptr, len);
+                sqe.prep_read(op.fd, buf, pos);
+            }
+
             UringOpDescriptor::WriteFixed(ptr, len, pos, buf_index) => {
                 let buf = std::slice::from_raw_parts(ptr, len);
                 sqe.prep_write_fixed(op.fd, buf, pos, buf_index as _);
@@ -640,8 +646,6 @@ pub(crate) trait UringCommon {
     fn submission_queue(&mut self) -> ReactorQueue;
     fn submit_sqes(&mut self) -> io::Result<usize>;
     fn waiting_kernel_submission(&self) -> usize;
-    #[allow(dead_code)]
-    fn in_kernel(&self) -> usize;
     fn waiting_kernel_collection(&self) -> usize;
     fn needs_kernel_enter(&self) -> bool;
     fn can_sleep(&self) -> bool;
@@ -822,10 +826,6 @@ impl UringCommon for PollRing {
         self.ring.sq().ready() as usize
     }
 
-    fn in_kernel(&self) -> usize {
-        self.in_kernel
-    }
-
     fn waiting_kernel_collection(&self) -> usize {
         self.ring.cq().ready() as usize
     }
@@ -896,7 +896,6 @@ struct SleepableRing {
     stats: RingIoStats,
     task_queue_stats: AHashMap<TaskQueueHandle, RingIoStats>,
     source_map: Rc<RefCell<SourceMap>>,
-    in_kernel: usize,
 }
 
 impl SleepableRing {
@@ -916,7 +915,6 @@ impl SleepableRing {
             stats: RingIoStats::default(),
             task_queue_stats: AHashMap::new(),
             source_map,
-            in_kernel: 0,
         })
     }
 
@@ -1055,12 +1053,11 @@ impl SleepableRing {
 
             // The kernel waits only if it took the entry; if it did not we cannot sleep: only the link lets the latency
             // ring wake us.
-            self.in_kernel += self
-                .ring
+            self.ring
                 .submit_sqes_and_wait(1)
                 .or_else(Reactor::busy_ok)
                 .or_else(Reactor::again_ok)
-                .or_else(Reactor::intr_ok)? as usize;
+                .or_else(Reactor::intr_ok)?;
             if self.kernel_took_all() {
                 Ok(1)
             } else {
@@ -1124,10 +1121,6 @@ impl UringCommon for SleepableRing {
         self.ring.sq().ready() as usize
     }
 
-    fn in_kernel(&self) -> usize {
-        self.in_kernel
-    }
-
     fn waiting_kernel_collection(&self) -> usize {
         self.ring.cq().ready() as usize
     }
@@ -1137,9 +1130,7 @@ impl UringCommon for SleepableRing {
     }
 
     fn submit_sqes(&mut self) -> io::Result<usize> {
-        let x = self.ring.submit_sqes()? as usize;
-        self.in_kernel += x;
-        Ok(x)
+        Ok(self.ring.submit_sqes()? as usize)
     }
 
     fn consume_one_event(&mut self) -> Option<bool> {
@@ -1159,10 +1150,6 @@ impl UringCommon for SleepableRing {
             },
             source_map,
         )
-        .map(|x| {
-            self.in_kernel -= 1;
-            x
-        })
     }
 
     fn submit_one_event(&mut self, queue: &mut VecDeque<UringDescriptor>) -> Option<bool> {
@@ -1375,7 +1362,7 @@ impl Reactor {
         poll_ring.alloc_dma_buffer(size)
     }
 
-    pub(crate) fn write_dma(&self, source: &Source, pos: u64) {
+    pub(crate) fn write_dma(&self, source: &Source, pos: u64, in_worker: bool) {
         let op = match &*source.source_type() {
             SourceType::Write(
                 PollableStatus::NonPollable(DirectIo::Disabled),
@@ -1387,10 +1374,16 @@ impl Reactor {
             },
             x => panic!("Unexpected source type for write: {:?}", x),
         };
-        queue_request_into_ring(
+        let flags = if in_worker {
+            SubmissionFlags::ASYNC
+        } else {
+            SubmissionFlags::empty()
+        };
+        queue_flagged_request_into_ring(
             &mut *self.ring_for_source(source),
             source,
             op,
+            flags,
             &mut self.source_map.borrow_mut(),
         );
     }
@@ -1413,6 +1406,16 @@ impl Reactor {
 
     pub(crate) fn read_dma(&self, source: &Source, pos: u64, size: usize) {
         let op = UringOpDescriptor::ReadFixed(pos, size);
+        queue_request_into_ring(
+            &mut *self.ring_for_source(source),
+            source,
+            op,
+            &mut self.source_map.borrow_mut(),
+        );
+    }
+
+    pub(crate) fn read_into(&self, source: &Source, pos: u64, into: *mut u8, size: usize) {
+        let op = UringOpDescriptor::ReadInto(into, size, pos);
         queue_request_into_ring(
             &mut *self.ring_for_source(source),
             source,
@@ -1844,10 +1847,9 @@ impl Reactor {
             // last time until now it could be that something happened in a remote executor
             // that opened up room. If it did we bail on sleep and go process it.
             self.notifier.prepare_to_sleep();
-            // See https://www.scylladb.com/2018/02/15/memory-barriers-seastar-linux/ for
-            // details. This translates to `sys_membarrier()` /
-            // `MEMBARRIER_CMD_PRIVATE_EXPEDITED`
-            membarrier::heavy();
+            // Pairs with the fence in `SleepNotifier::notify`: either we see what was sent, or the
+            // sender sees that we sleep.
+            fence(Ordering::SeqCst);
             let events = woke + process_remote_channels() + self.flush_syscall_thread();
             if events == 0 {
                 if self.eventfd_src.is_installed().unwrap() {
@@ -1954,7 +1956,7 @@ impl Reactor {
         // because the more request we issue there, the less effective it becomes.
 
         match &*source.source_type() {
-            SourceType::Read(p, _) | SourceType::Write(p, _) => match p {
+            SourceType::Read(p, _) | SourceType::ReadInto(p, _) | SourceType::Write(p, _) => match p {
                 PollableStatus::Pollable => self.poll_ring.borrow_mut(),
                 PollableStatus::NonPollable(_) => self.main_ring.borrow_mut(),
             },
@@ -2015,13 +2017,29 @@ fn queue_request_into_ring(
     descriptor: UringOpDescriptor,
     source_map: &mut SourceMap,
 ) {
+    queue_flagged_request_into_ring(
+        ring,
+        source,
+        descriptor,
+        SubmissionFlags::empty(),
+        source_map,
+    )
+}
+
+fn queue_flagged_request_into_ring(
+    ring: &mut (impl UringCommon + ?Sized),
+    source: &Source,
+    descriptor: UringOpDescriptor,
+    flags: SubmissionFlags,
+    source_map: &mut SourceMap,
+) {
     source.inner.borrow_mut().wakers.queued_at = Some(Instant::now());
     let q = ring.submission_queue();
     let id = source_map.add_source(source, Rc::clone(&q));
 
     let flags = match &*source.timeout_ref() {
-        Some(_) => SubmissionFlags::IO_LINK,
-        _ => SubmissionFlags::empty(),
+        Some(_) => flags | SubmissionFlags::IO_LINK,
+        _ => flags,
     };
 
     let mut queue = q.borrow_mut();
