@@ -196,7 +196,8 @@ pub struct LimitsArgs {
     /// How long each part is measured.
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     pub duration: std::time::Duration,
-    /// Also measure sequential durable writes and direct reads of 512 KiB, four at a time.
+    /// Also measure sequential durable writes and direct reads of 512 KiB, four at a time, and one connection over
+    /// loopback.
     #[arg(long)]
     pub throughput: bool,
     /// Bytes of the file for --throughput. Accepts k, m, g.

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod link;
 pub mod links;
 pub mod machine;
+pub mod memory;
 pub mod records;
 pub mod report;
 pub mod run;

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use heddle_loadgen::cli::{Cli, Command};
-use heddle_loadgen::{limits, report, run, verify, workload};
+use heddle_loadgen::{limits, memory, report, run, verify, workload};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -10,6 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Exit status 0: it worked; 1: it ran and something was wrong with the broker (errors, lost records); 2: it could not run.
 fn main() -> ExitCode {
+    memory::keep_freed();
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::command(&args),
         Command::Limits(args) => limits::command(&args).map(|()| true),

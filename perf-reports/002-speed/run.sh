@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the figures of this report again: ./run.sh [OUTPUT-DIR]. About nine minutes; needs some 40 GB of free disk,
+# Makes the figures of this report again: ./run.sh [OUTPUT-DIR]. About twelve minutes; needs some 40 GB of free disk,
 # python3 for the summary, strace for the system calls, and a machine of two processors or more that does nothing else.
 # TURNS=1 is a short version. Run as root, or let the user write /dev/cpu_dma_latency: the profile "latency" needs it.
 set -euo pipefail
@@ -68,11 +68,12 @@ kafka="kafka://127.0.0.1:$port"
 
 # The processor of the generator: the broker's core 0 shares it, and the measured partition is on core 1.
 apart="--cores 0"
-topic_on_core_1() { # PREFIX: a new topic whose one partition core 1 owns
-  local turn name
+topic_on_core_1() { # PREFIX OPTION...: a new topic whose one partition core 1 owns
+  local turn name prefix=$1
+  shift
   for turn in $(seq 40); do
-    name="$1-$turn"
-    "$bin/heddle" topic create "$name" --server "127.0.0.1:$port" >/dev/null
+    name="$prefix-$turn"
+    "$bin/heddle" topic create "$name" --server "127.0.0.1:$port" "$@" >/dev/null
     if "$bin/heddle" topic describe "$name" --server "127.0.0.1:$port" | grep -Eq '^0 +1001 '; then
       echo "$name"
       return
@@ -123,29 +124,41 @@ for profile in balanced latency dense; do
 done
 
 memory="--memory-bytes 512MiB"
-start_broker large $memory
-big="--rate 0 --record-bytes 1000000 --batch-bytes 1m --batch-records 1 --in-flight-max 8 --config max.message.bytes=2000000"
-load "warm" --target "$native" --topic warm $big --config durability=async --warmup 1s --duration 3s
-for turn in $turns; do
-  load "large-fsync-$turn" --target "$native" --topic "fsync-$turn" $big --warmup 1s --duration 4s
-  load "large-async-$turn" --target "$native" --topic "async-$turn" $big --config durability=async --warmup 1s --duration 4s
-  load "memory-fill-$turn" --target "$native" --topic "memory-$turn" --rate 200 --record-bytes 400000 --batch-bytes 1m \
-    --config durability=async --config max.message.bytes=2000000 --warmup 0s --duration 1s
-  load "memory-$turn" --target "$native" --topic "memory-$turn" --mode consume --consumers 1 --rewind --warmup 1s --duration 4s
-done
-load "fill-wal" --target "$native" --topic wal --partitions 100 --rate 20000 --record-bytes 1024 --producers 4 --warmup 1s --duration 5s
-note data_gb_before_kill "$(du -s --block-size=1G "$work/large" | cut -f1)"
-stop_broker 9
-start_broker large $memory
-note restart_after_kill_ms "$ready_ms"
-for turn in $turns; do
-  load "cold-read-$turn" --target "$native" --topic fsync-1 --mode consume --consumers 1 --duration 20s
-  "$bin/heddle-loadgen" limits --dir "$work" --throughput --duration 1s --json >"$out/disk-$turn.json" 2>/dev/null
+big="--rate 0 --record-bytes 1000000 --batch-bytes 1m --batch-records 1 --in-flight-max 8 $apart"
+rewind="--mode consume --consumers 1 --rewind --warmup 1s --duration 4s $apart"
+large="--config max.message.bytes=2000000"
+for profile in balanced latency; do
+  start_broker "large-$profile" $memory --profile "$profile"
+  first=
+  load "$profile-warm" --target "$native" --topic "$(topic_on_core_1 warm $large --config durability=async)" $big --warmup 1s --duration 3s
+  for turn in $turns; do
+    topic=$(topic_on_core_1 "fsync-$turn" $large)
+    first=${first:-$topic}
+    load "$profile-large-fsync-$turn" --target "$native" --topic "$topic" $big --warmup 1s --duration 4s
+    topic=$(topic_on_core_1 "async-$turn" $large --config durability=async)
+    load "$profile-large-async-$turn" --target "$native" --topic "$topic" $big --warmup 1s --duration 4s
+    topic=$(topic_on_core_1 "memory-$turn" $large --config durability=async)
+    load "$profile-memory-fill-$turn" --target "$native" --topic "$topic" --rate 200 --record-bytes 400000 --batch-bytes 1m $apart \
+      --warmup 0s --duration 1s
+    load "$profile-memory-$turn" --target "$native" --topic "$topic" $rewind
+    "$bin/heddle-loadgen" limits --dir "$work" --throughput --duration 1s --json >"$out/$profile-disk-$turn.json" 2>/dev/null
+  done
+  if [ "$profile" = balanced ]; then
+    load "fill-wal" --target "$native" --topic wal --partitions 100 --rate 20000 --record-bytes 1024 --producers 4 --warmup 1s --duration 5s
+    note data_gb_before_kill "$(du -s --block-size=1G "$work/large-$profile" | cut -f1)"
+    stop_broker 9
+    start_broker "large-$profile" $memory
+    note restart_after_kill_ms "$ready_ms"
+    for turn in $turns; do
+      load "cold-read-$turn" --target "$native" --topic "$first" --mode consume --consumers 1 --duration 20s $apart
+      "$bin/heddle-loadgen" limits --dir "$work" --throughput --duration 1s --json >"$out/disk-$turn.json" 2>/dev/null
+      stop_broker TERM
+      start_broker "large-$profile" $memory
+    done
+  fi
   stop_broker TERM
-  start_broker large $memory
+  rm -rf "${work:?}/large-$profile"
 done
-stop_broker TERM
-rm -rf "${work:?}/large"
 
 start_broker empty
 before=$(rss_mib)

@@ -62,12 +62,20 @@ def throughput(folder):
     print("\n| run | MB/s |")
     print("| --- | --- |")
     for title, name, key in [
-        ("fsync, 1 MB batches, one producer", "large-fsync", "mb_per_s"),
-        ("async, 1 MB batches, one producer", "large-async", "mb_per_s"),
-        ("consume from memory, native", "memory", "mb_per_s"),
-        ("cold read from the beginning, native", "cold-read", "mb_per_s"),
-        ("limit: sequential direct read", "disk", "read_mb_per_s"),
-        ("limit: sequential durable write", "disk", "write_mb_per_s"),
+        *(
+            (f"{title}, profile {profile}", f"{profile}-{name}", key)
+            for profile in ("balanced", "latency")
+            for title, name, key in [
+                ("fsync, 1 MB batches, one producer", "large-fsync", "mb_per_s"),
+                ("async, 1 MB batches, one producer", "large-async", "mb_per_s"),
+                ("consume from memory, native", "memory", "mb_per_s"),
+                ("limit beside these: one connection over loopback", "disk", "loopback_mb_per_s"),
+                ("limit beside these: sequential durable write", "disk", "write_mb_per_s"),
+            ]
+        ),
+        ("cold read from the beginning, native, profile balanced", "cold-read", "mb_per_s"),
+        ("limit beside it: sequential direct read", "disk", "read_mb_per_s"),
+        ("limit beside it: one connection over loopback", "disk", "loopback_mb_per_s"),
     ]:
         print(f"| {title} | {column(runs(folder, name), key)} |")
 

@@ -8,6 +8,7 @@ mod command;
 mod file;
 mod paced;
 mod round_trip;
+mod stream;
 mod throughput;
 mod write;
 
@@ -182,6 +183,8 @@ mod tests {
     fn throughput_is_measured() {
         let dir = tempfile::tempdir_in(".").unwrap();
         let figures = measure_throughput(dir.path(), 8 << 20, 4, Duration::from_millis(50)).unwrap();
-        assert!(figures.write_mb_per_s > 0.0 && figures.read_mb_per_s > 0.0);
+        assert!(
+            figures.write_mb_per_s > 0.0 && figures.read_mb_per_s > 0.0 && figures.loopback_mb_per_s > 0.0
+        );
     }
 }

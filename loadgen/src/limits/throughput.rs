@@ -1,7 +1,7 @@
-//! What the disk moves when latency does not matter: large durable writes, and large direct reads, in sequence.
+//! What the machine moves when latency does not matter: large durable writes, large direct reads, and a connection.
 
-use super::LimitError;
 use super::file::{AlignedBuffer, IO_BYTES_MAX, ScratchFile};
+use super::{LimitError, stream};
 use crate::clock::{Clock, Nanos};
 use serde::{Deserialize, Serialize};
 use std::fs::File;
@@ -22,9 +22,12 @@ pub struct Throughput {
     pub write_mb_per_s: f64,
     /// Direct reads.
     pub read_mb_per_s: f64,
+    /// One connection over loopback.
+    pub loopback_mb_per_s: f64,
 }
 
-/// Writes and reads a file of `file_bytes` in `dir`, round and round for `duration` each, `depth` I/Os at a time.
+/// Writes and reads a file of `file_bytes` in `dir`, round and round for `duration` each, `depth` I/Os at a time; then
+/// sends over loopback for as long.
 pub fn measure_throughput(
     dir: &Path,
     file_bytes: usize,
@@ -38,7 +41,13 @@ pub fn measure_throughput(
     let read = sweep(&scratch, depth, duration, ScratchFile::open_read, |file, buffer, position| {
         file.read_exact_at(buffer.get_mut(), position)
     })?;
-    Ok(Throughput { io_bytes: IO_BYTES_MAX, depth, write_mb_per_s: write, read_mb_per_s: read })
+    Ok(Throughput {
+        io_bytes: IO_BYTES_MAX,
+        depth,
+        write_mb_per_s: write,
+        read_mb_per_s: read,
+        loopback_mb_per_s: stream::measure(duration)?,
+    })
 }
 
 fn sweep(
