@@ -6,8 +6,9 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::batch::{
-    BATCH_HEADER_BYTES, BatchBuilder, BatchError, BatchHeader, Compression, Record, assign, batches,
-    decompress, records, records_shared, set_append_time, validate_records, verify, verify_stored,
+    BATCH_HEADER_BYTES, BatchBuilder, BatchError, BatchHeader, Compression, Keep, Record, RecordView,
+    Retained, assign, batches, decompress, emptied, for_each_record, records, records_shared, retain,
+    set_append_time, validate_records, verify, verify_stored,
 };
 use crate::crc::{Crc32c, crc32c};
 use crate::error::ErrorCode;
@@ -30,6 +31,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("verify", fuzz_verify),
     ("batches", fuzz_batches),
     ("records", fuzz_records),
+    ("rewrite", fuzz_rewrite),
     ("decompress", fuzz_decompress),
     ("builder", fuzz_builder),
     ("frame", fuzz_frame),
@@ -98,6 +100,32 @@ pub fn fuzz_batches(data: &[u8]) -> bool {
     }
     assert_eq!(walk.position(), end);
     end > 0
+}
+
+/// A batch made anew from every other record holds those as they were, in the same place, and verifies.
+pub fn fuzz_rewrite(data: &[u8]) -> bool {
+    let keep = |offset: Offset| offset.get() % 2 == 0;
+    let decide = |view: RecordView<'_>| if keep(view.offset) { Keep::UntilHorizon } else { Keep::No };
+    let Ok(kept) = retain(data, Timestamp::new(77), UNPACKED_BYTES_MAX, decide) else { return false };
+    let header = BatchHeader::parse(data).expect("it was read");
+    if let Retained::Part(part) = &kept {
+        let made = verify_stored(part).expect("what was made is a batch");
+        assert_eq!((made.base_offset, made.next_offset()), (header.base_offset, header.next_offset()));
+        let view = |view: RecordView<'_>| {
+            let owned = |field: Option<&[u8]>| field.map(<[u8]>::to_vec);
+            (view.offset, view.timestamp, owned(view.key), owned(view.value))
+        };
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        let read = for_each_record(data, UNPACKED_BYTES_MAX, |record| before.push(view(record)));
+        read.expect("it was read before");
+        before.retain(|(offset, ..)| keep(*offset));
+        let read = for_each_record(part, UNPACKED_BYTES_MAX * 2, |record| after.push(view(record)));
+        read.expect("what was made can be read");
+        assert_eq!(before, after);
+    }
+    let shell = verify_stored(&emptied(&header)).expect("a shell is a batch");
+    assert_eq!((shell.record_count, shell.next_offset()), (0, header.next_offset()));
+    true
 }
 
 /// Records are as many and as ordered as the header says, both readers agree, and building them anew gives the

@@ -46,6 +46,7 @@ fuzz_tests! {
     verify: single_batches(), Repair::Batch;
     batches: batch_rows(), Repair::None;
     records: single_batches(), Repair::Batch;
+    rewrite: single_batches(), Repair::Batch;
     decompress: packed(), Repair::None;
     builder: scripts(), Repair::None;
     frame: frames_without_length(), Repair::None;
@@ -154,7 +155,7 @@ fn allocation_bytes_max(name: &str, input_bytes: usize) -> usize {
     /// Decoded values against their encoding: an empty text takes 24 bytes for 4.
     const FACTOR: usize = 8;
     match name {
-        "records" | "decompress" => CODEC_ALLOCATION_BYTES_MAX.max(2 * UNPACKED_BYTES_MAX),
+        "records" | "rewrite" | "decompress" => CODEC_ALLOCATION_BYTES_MAX.max(2 * UNPACKED_BYTES_MAX),
         "builder" => BASE_BYTES + 64 * input_bytes,
         _ => BASE_BYTES + FACTOR * input_bytes,
     }

@@ -126,7 +126,7 @@ impl BatchBuilder {
             Compression::None => self.bytes,
             compression => {
                 let mut packed = BytesMut::zeroed(BATCH_HEADER_BYTES);
-                compress(compression, &self.bytes[BATCH_HEADER_BYTES..], &mut packed)?;
+                compress(compression, &self.bytes[BATCH_HEADER_BYTES..], None, &mut packed)?;
                 packed
             }
         };

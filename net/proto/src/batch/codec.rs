@@ -45,22 +45,26 @@ pub fn decompress(
     unpacked.map(Cow::Owned)
 }
 
-/// Appends `input`, compressed, to `out`.
+/// Appends `input`, compressed, to `out`. Gzip takes a `level` of 0 to 9, zstd any of its own; the others have none.
 ///
 /// # Errors
 /// [`BatchError::Decompress`] if the codec fails, which none does when it writes to memory.
-pub(super) fn compress(compression: Compression, input: &[u8], out: &mut BytesMut) -> Result<(), BatchError> {
+pub(super) fn compress(
+    compression: Compression,
+    input: &[u8],
+    level: Option<i32>,
+    out: &mut BytesMut,
+) -> Result<(), BatchError> {
     let done = match compression {
         Compression::None => {
             out.extend_from_slice(input);
             Ok(())
         }
-        Compression::Gzip => gzip(input, out),
+        Compression::Gzip => gzip(input, level, out),
         Compression::Snappy => snappy(input, out),
         Compression::Lz4 => lz4(input, out),
-        Compression::Zstd => {
-            zstd::bulk::compress(input, ZSTD_LEVEL).map(|packed| out.extend_from_slice(&packed))
-        }
+        Compression::Zstd => zstd::bulk::compress(input, level.unwrap_or(ZSTD_LEVEL))
+            .map(|packed| out.extend_from_slice(&packed)),
     };
     done.map_err(|error| damaged(compression, error))
 }
@@ -74,8 +78,9 @@ fn gunzip(input: &[u8], bytes_max: usize) -> Result<Vec<u8>, BatchError> {
     read_limited(&mut decoder, bytes_max, Compression::Gzip)
 }
 
-fn gzip(input: &[u8], out: &mut BytesMut) -> io::Result<()> {
-    let mut encoder = flate2::write::GzEncoder::new(out.writer(), flate2::Compression::new(GZIP_LEVEL));
+fn gzip(input: &[u8], level: Option<i32>, out: &mut BytesMut) -> io::Result<()> {
+    let level = level.map_or(GZIP_LEVEL, |level| level.clamp(0, 9).unsigned_abs());
+    let mut encoder = flate2::write::GzEncoder::new(out.writer(), flate2::Compression::new(level));
     encoder.write_all(input)?;
     encoder.finish().map(drop)
 }
@@ -219,7 +224,7 @@ mod tests {
 
     fn packed(compression: Compression, input: &[u8]) -> BytesMut {
         let mut out = BytesMut::new();
-        compress(compression, input, &mut out).unwrap();
+        compress(compression, input, None, &mut out).unwrap();
         out
     }
 

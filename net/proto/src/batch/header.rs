@@ -100,6 +100,7 @@ impl Attributes {
     pub(super) const LOG_APPEND_TIME: i16 = 1 << 3;
     const TRANSACTIONAL: i16 = 1 << 4;
     const CONTROL: i16 = 1 << 5;
+    const DELETE_HORIZON: i16 = 1 << 6;
 
     /// Takes the bits as they are on the wire; bits without a meaning are kept.
     ///
@@ -146,6 +147,23 @@ impl Attributes {
     /// Whether the batch is a transaction marker, which only brokers may write.
     pub const fn is_control(self) -> bool {
         self.0 & Self::CONTROL != 0
+    }
+
+    /// Whether the base timestamp tells from when on the batch's tombstones may go (KIP-534). Only brokers say so.
+    pub const fn has_delete_horizon(self) -> bool {
+        self.0 & Self::DELETE_HORIZON != 0
+    }
+
+    /// These attributes with the delete horizon bit set.
+    #[must_use]
+    pub const fn with_delete_horizon(self) -> Self {
+        Self(self.0 | Self::DELETE_HORIZON)
+    }
+
+    /// These attributes with another codec.
+    #[must_use]
+    pub const fn with_compression(self, compression: Compression) -> Self {
+        Self(self.0 & !Self::COMPRESSION_MASK | compression as i16)
     }
 
     /// These attributes with the transactional bit set.
@@ -275,6 +293,16 @@ impl BatchHeader {
     /// How the records are compressed.
     pub const fn compression(&self) -> Compression {
         self.attributes.compression()
+    }
+
+    /// From when on the batch's tombstones may go, if compaction has said so (KIP-534).
+    pub const fn delete_horizon(&self) -> Option<Timestamp> {
+        if self.attributes.has_delete_horizon() { Some(self.base_timestamp) } else { None }
+    }
+
+    /// Whether the batch only stands for offsets whose records are gone: no records, no producer, no marker.
+    pub fn is_hole(&self) -> bool {
+        self.record_count == 0 && self.producer_id == ProducerId::NONE && !self.is_control()
     }
 }
 

@@ -5,6 +5,7 @@ mod codec;
 mod error;
 mod header;
 mod record;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 mod varint;
@@ -17,4 +18,7 @@ pub use header::{
     Attributes, BATCH_HEADER_BYTES, BATCH_LENGTH_PREFIX_BYTES, BatchHeader, Compression, TimestampType,
 };
 pub use record::{Record, RecordHeader, Records, records, records_shared, validate_records};
+pub use rewrite::{
+    Keep, RecordView, Retained, emptied, for_each_record, hole, recompress, retain, with_horizon,
+};
 pub use verify::{Batches, assign, batches, set_append_time, verify, verify_stored};

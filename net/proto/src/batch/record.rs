@@ -70,7 +70,7 @@ pub fn validate_records(bytes: &[u8], decompressed_bytes_max: usize) -> Result<(
     expect_end(rest, header.record_count)
 }
 
-fn split(bytes: &[u8]) -> Result<(BatchHeader, &[u8]), BatchError> {
+pub(super) fn split(bytes: &[u8]) -> Result<(BatchHeader, &[u8]), BatchError> {
     let header = BatchHeader::parse(bytes)?;
     let need_bytes = header.batch_bytes as usize;
     match bytes.get(BATCH_HEADER_BYTES..need_bytes) {
@@ -79,7 +79,7 @@ fn split(bytes: &[u8]) -> Result<(BatchHeader, &[u8]), BatchError> {
     }
 }
 
-fn expect_end(rest: &[u8], index: u32) -> Result<(), BatchError> {
+pub(super) fn expect_end(rest: &[u8], index: u32) -> Result<(), BatchError> {
     if rest.is_empty() {
         Ok(())
     } else {
@@ -137,14 +137,9 @@ impl Records {
         raw.for_each_header(self.index, |name, value| {
             headers.push((self.body.slice_ref(name), value.map(|value| self.body.slice_ref(value))));
         })?;
-        let timestamp = match self.header.attributes.timestamp_type() {
-            // A sum out of range wraps around, as it does in Kafka's clients.
-            TimestampType::CreateTime => self.header.base_timestamp.get().wrapping_add(raw.timestamp_delta),
-            TimestampType::LogAppendTime => self.header.max_timestamp.get(),
-        };
         Ok(Record {
             offset: self.header.base_offset.plus(i64::from(raw.offset_delta)),
-            timestamp: Timestamp::new(timestamp),
+            timestamp: raw.timestamp(&self.header),
             key: raw.key.map(|key| self.body.slice_ref(key)),
             value: raw.value.map(|value| self.body.slice_ref(value)),
             headers,
@@ -168,32 +163,55 @@ impl Iterator for Records {
 impl std::iter::FusedIterator for Records {}
 
 /// A record as it lies in the unpacked bytes.
-struct RawRecord<'a> {
-    timestamp_delta: i64,
-    offset_delta: u32,
-    key: Option<&'a [u8]>,
-    value: Option<&'a [u8]>,
+pub(super) struct RawRecord<'a> {
+    pub(super) attributes: u8,
+    pub(super) timestamp_delta: i64,
+    /// Everything behind the timestamp.
+    pub(super) after_timestamp: &'a [u8],
+    pub(super) offset_delta: u32,
+    pub(super) key: Option<&'a [u8]>,
+    pub(super) value: Option<&'a [u8]>,
     header_count: i32,
     headers: &'a [u8],
 }
 
 impl<'a> RawRecord<'a> {
     /// Reads the record at the front of `input` and moves past it.
-    fn read(input: &mut &'a [u8], index: u32) -> Result<Self, BatchError> {
+    pub(super) fn read(input: &mut &'a [u8], index: u32) -> Result<Self, BatchError> {
         let malformed = |reason| BatchError::Record { index, reason };
         let record_bytes = varint::read_i32(input).ok_or(malformed("length is not a varint"))?;
         let record_bytes = usize::try_from(record_bytes).map_err(|_| malformed("length is negative"))?;
         let (mut rest, after) =
             input.split_at_checked(record_bytes).ok_or(malformed("length reaches past the end"))?;
         *input = after;
-        rest = rest.split_first().ok_or(malformed("has no attributes"))?.1;
+        let (attributes, after) = rest.split_first().ok_or(malformed("has no attributes"))?;
+        rest = after;
         let timestamp_delta = varint::read_i64(&mut rest).ok_or(malformed("timestamp is not a varint"))?;
+        let after_timestamp = rest;
         let offset_delta = varint::read_i32(&mut rest).ok_or(malformed("offset delta is not a varint"))?;
         let key = read_nullable(&mut rest).ok_or(malformed("key does not fit the record"))?;
         let value = read_nullable(&mut rest).ok_or(malformed("value does not fit the record"))?;
         let header_count = varint::read_i32(&mut rest).ok_or(malformed("header count is not a varint"))?;
         let offset_delta = u32::try_from(offset_delta).map_err(|_| malformed("offset delta is negative"))?;
-        Ok(Self { timestamp_delta, offset_delta, key, value, header_count, headers: rest })
+        Ok(Self {
+            attributes: *attributes,
+            timestamp_delta,
+            after_timestamp,
+            offset_delta,
+            key,
+            value,
+            header_count,
+            headers: rest,
+        })
+    }
+
+    /// The record's time in a batch with this header.
+    pub(super) fn timestamp(&self, header: &BatchHeader) -> Timestamp {
+        Timestamp::new(match header.attributes.timestamp_type() {
+            // A sum out of range wraps around, as it does in Kafka's clients.
+            TimestampType::CreateTime => header.base_timestamp.get().wrapping_add(self.timestamp_delta),
+            TimestampType::LogAppendTime => header.max_timestamp.get(),
+        })
     }
 
     /// Reads the headers in order. The count is not trusted: nothing is reserved for it.
