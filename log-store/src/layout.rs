@@ -6,6 +6,8 @@ use heddle_proto::ids::{Offset, PartitionIndex, TopicId, TopicPartition};
 
 const OFFSET_DIGITS: usize = 20;
 const TRASH_SUFFIX: &str = ".deleted";
+const CLEANED_SUFFIX: &str = ".cleaned";
+const SWAP_SUFFIX: &str = ".swap";
 
 pub(crate) fn wal_root(dir: &Path) -> PathBuf {
     dir.join("wal")
@@ -62,9 +64,42 @@ pub(crate) fn index_file(partition_dir: &Path, base: Offset) -> PathBuf {
     partition_dir.join(format!("{:0OFFSET_DIGITS$}.index", base.get()))
 }
 
+/// A compacted segment being written, for offsets from `base` up to before `end`.
+pub(crate) fn cleaned_file(partition_dir: &Path, base: Offset, end: Offset) -> PathBuf {
+    partition_dir.join(format!("{}{CLEANED_SUFFIX}", range(base, end)))
+}
+
+pub(crate) fn is_cleaned(name: &str) -> bool {
+    name.ends_with(CLEANED_SUFFIX)
+}
+
+/// A compacted segment that is complete, about to take the place of those it was made of.
+pub(crate) fn swap_file(partition_dir: &Path, base: Offset, end: Offset) -> PathBuf {
+    partition_dir.join(format!("{}{SWAP_SUFFIX}", range(base, end)))
+}
+
+/// The offsets in the name of a compacted segment; `None` for any other file.
+pub(crate) fn parse_swap_file(name: &str) -> Option<(Offset, Offset)> {
+    let (base, end) = name.strip_suffix(SWAP_SUFFIX)?.split_once('-')?;
+    Some((parse_offset(base)?, parse_offset(end)?))
+}
+
+fn range(base: Offset, end: Offset) -> String {
+    format!("{:0OFFSET_DIGITS$}-{:0OFFSET_DIGITS$}", base.get(), end.get())
+}
+
+/// The first offset in an index file's name; `None` for any other file.
+pub(crate) fn parse_index_file(name: &str) -> Option<Offset> {
+    parse_offset(name.strip_suffix(".index")?)
+}
+
+fn parse_offset(digits: &str) -> Option<Offset> {
+    parse_number(digits).and_then(|offset| i64::try_from(offset).ok()).map(Offset::new)
+}
+
 /// The first offset in a segment file's name; `None` for any other file.
 pub(crate) fn parse_segment_file(name: &str) -> Option<Offset> {
-    parse_number(name.strip_suffix(".log")?).and_then(|base| i64::try_from(base).ok()).map(Offset::new)
+    parse_offset(name.strip_suffix(".log")?)
 }
 
 fn parse_number(digits: &str) -> Option<u64> {
@@ -82,6 +117,11 @@ mod tests {
         let dir = Path::new("/data");
         assert_eq!(parse_wal_file(&name(wal_file(dir, 7))), Some(7));
         assert_eq!(parse_segment_file(&name(segment_file(dir, Offset::new(1234)))), Some(Offset::new(1234)));
+        let (base, end) = (Offset::new(5), Offset::new(90));
+        assert_eq!(parse_swap_file(&name(swap_file(dir, base, end))), Some((base, end)));
+        assert_eq!(parse_swap_file(&name(cleaned_file(dir, base, end))), None);
+        assert!(is_cleaned(&name(cleaned_file(dir, base, end))));
+        assert_eq!(parse_index_file(&name(index_file(dir, base))), Some(base));
         for stranger in ["7.wal", "x.log", "0000000000000000000a.log", "+0000000000000000001.log", ".log"] {
             assert_eq!(parse_segment_file(stranger), None);
             assert_eq!(parse_wal_file(stranger), None);

@@ -6,6 +6,7 @@
 //! that was not written is ever served. This crate never sees a socket, and names its runtime only in [`GlommioDisk`].
 
 mod codec;
+mod compact;
 pub mod disk;
 mod error;
 mod event;
@@ -21,9 +22,9 @@ pub use disk::{Disk, DiskFile, GlommioDisk, MemoryDisk, OpenMode};
 pub use error::{AppendError, ReadError, StorageError};
 pub use log::Log;
 pub use options::Options;
-pub use store::stats::{CounterValues, Stats};
+pub use store::stats::{CompactionStats, CounterValues, Stats};
 pub use store::{LogStore, list_partitions, list_wal_dirs, replay_wal};
-pub use types::{Damage, Hooks, LogConfig, LogId, LogPositions, SyncMode, WriteTimes};
+pub use types::{Compaction, Damage, Hooks, LogConfig, LogId, LogPositions, SyncMode, WriteTimes};
 pub use wal::replay::{LostFrame, RecoveredBatch, RecoveredPartition, RecoveredPartitions, WalContents};
 pub use wal::state::PartitionState;
 

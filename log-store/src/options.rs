@@ -69,6 +69,14 @@ pub struct Options {
     pub idle_drain_delay: Duration,
     /// How often each log is checked for segments to delete.
     pub retention_interval: Duration,
+    /// How often the core looks for a log to compact.
+    pub compaction_interval: Duration,
+    /// Memory for the newest record of each key in one pass of compaction. Fewer bytes, more passes.
+    pub compaction_map_bytes_max: usize,
+    /// Bytes that compaction reads or writes in one step.
+    pub compaction_io_bytes: usize,
+    /// Bytes that compaction reads and writes in a second at most, so that producers do not wait for it.
+    pub compaction_bytes_per_second: u64,
     /// Logs recovered at once.
     pub recoveries_in_flight_max: usize,
     /// Segment writes use `O_DSYNC` instead of a sync per drain.
@@ -106,6 +114,10 @@ impl Default for Options {
             cover_delay: Duration::from_millis(30),
             idle_drain_delay: Duration::from_secs(1),
             retention_interval: Duration::from_secs(10),
+            compaction_interval: Duration::from_secs(15),
+            compaction_map_bytes_max: 16 * MIB,
+            compaction_io_bytes: 256 * KIB,
+            compaction_bytes_per_second: 64 * MIB as u64,
             recoveries_in_flight_max: 32,
             segment_dsync: false,
         }
@@ -145,6 +157,8 @@ impl Options {
             (self.io_in_flight_max > 0, "io_in_flight_max must not be 0"),
             (self.index_interval_bytes > 0, "index_interval_bytes must not be 0"),
             (self.open_files_max > 0, "open_files_max must not be 0"),
+            (is_blocks(self.compaction_io_bytes), "compaction_io_bytes must be a multiple of 4096"),
+            (self.compaction_bytes_per_second > 0, "compaction_bytes_per_second must not be 0"),
             (self.recoveries_in_flight_max > 0, "recoveries_in_flight_max must not be 0"),
             (
                 self.read_ahead_bytes_min <= self.read_ahead_bytes_max,

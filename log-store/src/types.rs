@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use heddle_proto::batch::BatchHeader;
 use heddle_proto::ids::Offset;
 
 /// A log within one [`crate::LogStore`]. Given out in order of first use and never again for another log.
@@ -66,6 +67,40 @@ pub struct LogConfig {
     pub retention_bytes: Option<u64>,
     /// Whole closed segments are deleted when their newest record is older than this. `None`: no limit.
     pub retention_age: Option<Duration>,
+    /// Whether only the newest record of each key is kept, and how. `None`: every record is.
+    pub compaction: Option<Compaction>,
+}
+
+impl LogConfig {
+    /// The age at which a segment is closed although it is not full: no later than compaction needs it.
+    pub(crate) fn segment_age(&self) -> Duration {
+        let lag_max = self.compaction.and_then(|compaction| compaction.lag_max);
+        lag_max.map_or(self.segment_age_max, |lag_max| lag_max.min(self.segment_age_max))
+    }
+}
+
+/// How a log is compacted. Kafka's settings of a topic, in other units.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub struct Compaction {
+    /// Compaction begins when this share of the bytes it may touch, in thousandths, was not compacted yet.
+    pub dirty_permille_min: u16,
+    /// A segment whose newest record is younger is not touched.
+    pub lag_min: Duration,
+    /// A record that waits for longer makes compaction begin whatever the share. `None`: none does.
+    pub lag_max: Option<Duration>,
+    /// For how long a tombstone stays after it was first met.
+    pub tombstone_retention: Duration,
+}
+
+impl Default for Compaction {
+    fn default() -> Self {
+        Self {
+            dirty_permille_min: 500,
+            lag_min: Duration::ZERO,
+            lag_max: None,
+            tombstone_retention: Duration::from_secs(24 * 3600),
+        }
+    }
 }
 
 impl Default for LogConfig {
@@ -76,6 +111,7 @@ impl Default for LogConfig {
             segment_age_max: Duration::from_secs(7 * 24 * 3600),
             retention_bytes: None,
             retention_age: None,
+            compaction: None,
         }
     }
 }
@@ -120,6 +156,19 @@ pub trait Hooks {
     fn snapshot(&self, log: LogId) -> Bytes {
         let _ = log;
         Bytes::new()
+    }
+
+    /// Exclusive end of what compaction may touch: nothing that could still be taken back, and nothing of a transaction
+    /// that is not decided. No owner, no compaction: answer zero for a log that nobody is attached to.
+    fn compact_upto(&self, log: LogId) -> Offset {
+        let _ = log;
+        Offset::new(i64::MAX)
+    }
+
+    /// Whether this is the last batch that its producer wrote to the log: compaction keeps its header.
+    fn is_last_of_producer(&self, log: LogId, batch: &BatchHeader) -> bool {
+        let _ = (log, batch);
+        false
     }
 
     /// Undrained bytes have become fewer: [`crate::LogStore::has_room`] may answer differently now.

@@ -213,6 +213,7 @@ fn segment(owner: u32) -> Vec<u8> {
             epoch: Epoch::new(drain as i32),
             data_bytes: batches.iter().map(|batch| batch.len() as u32).sum(),
             owner,
+            compacted_upto: Offset::ZERO,
         };
         segment.extend(header.encode());
         batches.iter().for_each(|batch| segment.extend_from_slice(batch));

@@ -189,7 +189,7 @@ fn refusals_say_what_is_wrong_and_what_is_allowed() {
             "ok",
             vec![config("segment.bytes", "7")],
             ErrorCode::InvalidConfig,
-            &["segment.bytes", "7", "1048576"],
+            &["segment.bytes", "7", "2147483647"],
         ),
     ];
     for (name, configs, error, named) in cases {

@@ -147,8 +147,16 @@ pub fn store_samples(stats: &Stats) -> Vec<Sample> {
         corruptions "Places where stored bytes were not what was written",
         segments_deleted "Segments deleted by retention or request",
         disk_full_refusals "Appends refused because the disk is full",
+        compactions "Runs of compaction, each over one partition",
+        compactions_without_space "Runs of compaction that found too little space",
+        compaction_passes "Passes of compaction over a partition",
+        compaction_read_bytes "Bytes that compaction read",
+        compaction_written_bytes "Bytes that compaction wrote",
+        compaction_segments "Segments that compaction wrote anew",
+        compaction_records_removed "Records that compaction removed",
         wal_stalls "Times the write-ahead log had no room for a group",
     );
+    let compaction = stats.compaction;
     let gauges = [
         ("log_count", "Logs in memory", stats.logs as u64),
         ("log_dirty_bytes", "Bytes of batches not drained yet", stats.dirty_bytes as u64),
@@ -168,6 +176,28 @@ pub fn store_samples(stats: &Stats) -> Vec<Sample> {
             stats.disk_full.into(),
         ),
         ("log_damaged", "Logs with known damage", stats.damaged_logs as u64),
+        ("log_compacted", "Logs that are compacted", compaction.logs as u64),
+        ("log_compaction_running", "1 while compaction is at work", compaction.running.into()),
+        (
+            "log_compaction_dirty_bytes",
+            "Bytes of closed segments that wait for compaction",
+            compaction.dirty_bytes,
+        ),
+        (
+            "log_compaction_dirty_permille_max",
+            "Largest share of a log that waits for compaction, in thousandths",
+            compaction.dirty_permille_max,
+        ),
+        (
+            "log_compaction_ended_seconds",
+            "When the last run of compaction ended, in seconds since 1970",
+            compaction.ended_at,
+        ),
+        (
+            "log_compaction_took_millis",
+            "How long the last run of compaction took",
+            u64::try_from(compaction.took.as_millis()).unwrap_or(u64::MAX),
+        ),
     ];
     samples.extend(gauges.map(|(name, help, value)| Sample { name, help, kind: Kind::Gauge, value }));
     samples

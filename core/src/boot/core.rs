@@ -83,6 +83,7 @@ async fn boot_and_serve(
     });
     start_loops(&shard);
     plan.ready.meet().await;
+    queues.spawn(Queue::Control, take_up(shard.clone()));
     if core == 0 {
         finish_deletions(&shard);
         admin.ready(shard.clone());
@@ -97,6 +98,19 @@ async fn boot_and_serve(
         stop.shutdown();
     }
     Ok(())
+}
+
+/// Brings the partitions that were found on disk to life, a few at a time: retention and compaction go by the settings of
+/// a topic, also where no client ever asks.
+async fn take_up(shard: Rc<Shard<GlommioDisk>>) {
+    const AT_ONCE: usize = 16;
+    for some in shard.store.recovered().chunks(AT_ONCE) {
+        for at in some {
+            // One that is gone from the metadata meanwhile, or led elsewhere, needs nothing.
+            let _ = shard.partition(*at);
+        }
+        sleep(std::time::Duration::from_millis(1)).await;
+    }
 }
 
 fn announce(shard: &Rc<Shard<GlommioDisk>>, begun: Instant) {

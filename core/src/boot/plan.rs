@@ -83,6 +83,9 @@ impl Plan {
             dirty_bytes_max: config.dirty_bytes() as usize,
             cache_bytes_max: config.cache_bytes() as usize,
             reserve_bytes: config.reserve_bytes,
+            compaction_map_bytes_max: config.compaction_bytes() as usize,
+            compaction_bytes_per_second: config.compaction_bytes_per_second,
+            compaction_interval: config.compaction_interval,
             ..Options::default()
         }
     }

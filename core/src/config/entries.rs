@@ -243,6 +243,27 @@ pub const ENTRIES: &[Entry] = &[
         "Share of `memory_bytes` for batches that are durable in the WAL but not yet in segments. What is left belongs to connections; at least 10 % must be.",
     ),
     entry(
+        CORES,
+        "compaction_percent",
+        Kind::Count(1, 50),
+        "5",
+        "Share of `memory_bytes` for the table of the newest record of each key while a partition is compacted; 24 bytes for a key. With less, compaction reads a partition more often.",
+    ),
+    entry(
+        STORAGE,
+        "compaction_bytes_per_second",
+        Kind::Bytes(MIB, TIB),
+        "64MiB",
+        "Bytes that compaction on one core reads and writes in a second at most.",
+    ),
+    entry(
+        STORAGE,
+        "compaction_interval_ms",
+        Kind::Count(100, 3_600_000),
+        "15000",
+        "How often a core looks for a partition to compact, as Kafka's `log.cleaner.backoff.ms`.",
+    ),
+    entry(
         STORAGE,
         "wal_file_bytes",
         Kind::Bytes(MIB, GIB),

@@ -120,6 +120,12 @@ pub struct Config {
     pub cache_percent: u8,
     /// Percent of `memory_bytes` for batches not yet drained into segments.
     pub dirty_percent: u8,
+    /// Percent of `memory_bytes` for compaction.
+    pub compaction_percent: u8,
+    /// Bytes that compaction reads and writes in a second at most.
+    pub compaction_bytes_per_second: u64,
+    /// How often a core looks for something to compact.
+    pub compaction_interval: Duration,
     /// Size of one WAL file.
     pub wal_file_bytes: u64,
     /// WAL files of one core.
@@ -194,6 +200,9 @@ impl Config {
             keep_memory: settings.boolean("keep_memory")?,
             cache_percent: settings.count("cache_percent")?,
             dirty_percent: settings.count("dirty_percent")?,
+            compaction_percent: settings.count("compaction_percent")?,
+            compaction_bytes_per_second: settings.bytes("compaction_bytes_per_second")?,
+            compaction_interval: Duration::from_millis(settings.count("compaction_interval_ms")?),
             wal_file_bytes: settings.bytes("wal_file_bytes")?,
             wal_files_max: settings.count("wal_files_max")?,
             groups_in_flight_max: settings.count("groups_in_flight_max")?,
@@ -214,11 +223,11 @@ impl Config {
     fn check_relations(&self) -> Result<(), ConfigError> {
         let conflict =
             |what: String, advice: &str| Err(ConfigError::Conflict { what, advice: advice.to_owned() });
-        if self.cache_percent + self.dirty_percent > 90 {
+        if self.cache_percent + self.dirty_percent + self.compaction_percent > 90 {
             return conflict(
                 format!(
-                    "cache_percent ({}) and dirty_percent ({}) leave less than 10 % of the memory for connections",
-                    self.cache_percent, self.dirty_percent
+                    "cache_percent ({}), dirty_percent ({}) and compaction_percent ({}) leave less than 10 % of the memory for connections",
+                    self.cache_percent, self.dirty_percent, self.compaction_percent
                 ),
                 "lower one of them so that together they stay at or below 90",
             );
@@ -350,7 +359,12 @@ impl Config {
 
     /// Bytes of one core left for connections: frames in flight and unsent replies.
     pub fn connection_bytes(&self) -> u64 {
-        self.memory_bytes.saturating_sub(self.cache_bytes() + self.dirty_bytes())
+        self.memory_bytes.saturating_sub(self.cache_bytes() + self.dirty_bytes() + self.compaction_bytes())
+    }
+
+    /// Bytes of one core for compaction.
+    pub fn compaction_bytes(&self) -> u64 {
+        self.memory_bytes / 100 * u64::from(self.compaction_percent)
     }
 }
 

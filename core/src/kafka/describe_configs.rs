@@ -91,9 +91,11 @@ fn topic_entry(
 /// Kafka's ConfigType.
 fn kind_code(kind: &str) -> i8 {
     match kind {
+        "boolean" => 1,
         "string" => 2,
         "int" => 3,
         "long" => 5,
+        "double" => 6,
         "list" => 7,
         _ => 0,
     }

@@ -6,8 +6,8 @@ use bytes::BytesMut;
 use heddle_log_store::Disk;
 use heddle_net::{
     kafka::{
-        ProduceReply, ReplyHeader, RequestHeader, decode_produce, encode_produce,
-        produce::{ProducePartitionReply, ProduceTopicReply},
+        ProduceReply, ReplyHeader, RequestHeader, StrBytes, decode_produce, encode_produce,
+        produce::{ProducePartitionReply, ProduceTopicReply, RecordError},
     },
     outbox::{
         Outbox, ReplySlot,
@@ -19,7 +19,7 @@ use heddle_proto::error::ErrorCode;
 use super::{connection::End, locate, words};
 use crate::{
     admin::stages::Arrival,
-    partition::produce::Acks,
+    partition::{produce::Acks, validate::RecordFault},
     runtime::Queue,
     shard::{
         Shard,
@@ -35,7 +35,7 @@ struct Part<D: Disk> {
 }
 
 /// The topics of a request by name, with what became of their partitions.
-type Topics<D> = Vec<(heddle_net::kafka::StrBytes, Vec<Part<D>>)>;
+type Topics<D> = Vec<(StrBytes, Vec<Part<D>>)>;
 
 /// Handles one request: admits its batches now, answers when they are as safe as asked.
 ///
@@ -113,8 +113,16 @@ fn partition_reply(index: i32, result: Result<Produced, OpError>) -> ProducePart
         ),
         Err(error) => ProducePartitionReply {
             error_message: Some(words(error.message)),
+            record_errors: error.faults.iter().map(record_error).collect(),
             ..ProducePartitionReply::refused(index, error.code)
         },
+    }
+}
+
+fn record_error(fault: &RecordFault) -> RecordError {
+    RecordError {
+        batch_index: i32::try_from(fault.index).unwrap_or(i32::MAX),
+        message: Some(StrBytes::from_static_str(fault.reason)),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod name;
 pub mod service;
 pub mod snapshot;
 pub mod topic_config;
+mod topic_entries;
 
 pub use command::{Command, MetadataError, Outcome};
 pub use image::{ClusterImage, NodeImage, PartitionImage, PortMode, ReplicaSlot, TopicImage};

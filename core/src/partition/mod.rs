@@ -11,6 +11,7 @@ pub mod pending;
 pub mod positions;
 pub mod produce;
 pub mod producers;
+pub mod validate;
 
 use std::{
     cell::{Cell, RefCell},
@@ -138,6 +139,16 @@ impl<D: Disk> Partition<D> {
     /// Whether the topic was deleted under this handle.
     pub fn is_deleted(&self) -> bool {
         self.deleted.get()
+    }
+
+    /// Exclusive end of what compaction may touch.
+    pub fn compact_upto(&self) -> Offset {
+        self.committed()
+    }
+
+    /// Whether this is the last batch that its producer wrote here, so that it must go on telling where it stands.
+    pub fn is_last_of_producer(&self, batch: &BatchHeader) -> bool {
+        self.producers.borrow().is_last(batch)
     }
 
     /// What the log stores with its checkpoint.

@@ -13,6 +13,7 @@ use heddle_proto::{
 use super::{
     Partition,
     producers::{SequenceError, Verdict},
+    validate::{self, RecordFault},
 };
 use crate::{
     admin::stages::{AppendTimes, Release},
@@ -53,6 +54,16 @@ pub enum ProduceError {
         /// The topic's limit.
         bytes_max: usize,
     },
+    /// Records break a rule of the topic.
+    #[error("{} of the batch: {reason}", count(.faults))]
+    Records {
+        /// The error on the wire.
+        code: ErrorCode,
+        /// What is wrong.
+        reason: &'static str,
+        /// With which of them, as far as they are told.
+        faults: Vec<RecordFault>,
+    },
     /// The batch is one that a client may not write.
     #[error("{0}")]
     Forbidden(&'static str),
@@ -80,7 +91,23 @@ fn append_failure(error: &AppendError) -> String {
     }
 }
 
+fn count(faults: &[RecordFault]) -> String {
+    match faults {
+        [] => "the timestamps".to_owned(),
+        [one] => format!("record {}", one.index),
+        [first, ..] => format!("{} records from {} on", faults.len(), first.index),
+    }
+}
+
 impl ProduceError {
+    /// The records that are to blame, as far as they are told.
+    pub fn faults(&self) -> &[RecordFault] {
+        match self {
+            ProduceError::Records { faults, .. } => faults,
+            _ => &[],
+        }
+    }
+
     /// The error on the wire.
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -88,6 +115,7 @@ impl ProduceError {
             ProduceError::Epoch { .. } => ErrorCode::UnknownLeaderEpoch,
             ProduceError::Corrupt(error) => error.code(),
             ProduceError::TooLarge { .. } => ErrorCode::MessageTooLarge,
+            ProduceError::Records { code, .. } => *code,
             ProduceError::Forbidden(_) => ErrorCode::InvalidRecord,
             ProduceError::Sequence(SequenceError::Fenced { .. }) => ErrorCode::InvalidProducerEpoch,
             ProduceError::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
@@ -153,34 +181,41 @@ impl<D: Disk> Partition<D> {
         {
             return Err(ProduceError::Epoch { given, current: self.epoch() });
         }
-        let headers = self.check(&records)?;
+        let headers = self.check(&records, now)?;
         if let [only] = headers.as_slice()
             && let Verdict::Duplicate { base_offset, last_offset } = self.producers.borrow().check(only)?
         {
             return Ok(self.accepted(base_offset, last_offset.next(), Timestamp::NONE, acks));
+        }
+        let mut batches = Vec::with_capacity(headers.len());
+        for header in &headers {
+            let bytes = records.split_to(header.batch_bytes as usize);
+            batches.push(validate::in_codec(&self.config.borrow(), &bytes, header)?.unwrap_or(bytes));
         }
         let base_offset = self.log.positions().written;
         let append_time = match self.config.borrow().timestamp_type {
             TimestampType::CreateTime => Timestamp::NONE,
             TimestampType::LogAppendTime => now,
         };
-        for header in headers {
-            self.append(records.split_to(header.batch_bytes as usize), append_time)?;
+        for bytes in batches {
+            self.append(bytes, append_time)?;
         }
         self.advance(None);
         Ok(self.accepted(base_offset, self.log.positions().written, append_time, acks))
     }
 
-    fn check(&self, records: &[u8]) -> Result<Vec<BatchHeader>, ProduceError> {
-        let bytes_max = self.config.borrow().batch_bytes_max;
+    fn check(&self, records: &[u8], now: Timestamp) -> Result<Vec<BatchHeader>, ProduceError> {
+        let config = self.config();
+        let bytes_max = config.batch_bytes_max;
         let mut headers = Vec::with_capacity(1);
         for found in batch::batches(records) {
             let (_, range) = found?;
             if range.len() > bytes_max {
                 return Err(ProduceError::TooLarge { bytes: range.len(), bytes_max });
             }
-            let header = batch::verify(&records[range])?;
+            let header = batch::verify(&records[range.clone()])?;
             check_kind(&header)?;
+            validate::check(&config, &records[range], &header, now)?;
             headers.push(header);
         }
         match headers.as_slice() {
@@ -223,6 +258,9 @@ fn check_kind(header: &BatchHeader) -> Result<(), ProduceError> {
     }
     if header.is_transactional() {
         return Err(ProduceError::Forbidden("transactions are not supported by this version"));
+    }
+    if header.attributes.has_delete_horizon() {
+        return Err(ProduceError::Forbidden("a delete horizon is set by the broker only"));
     }
     if header.record_count == 0 || header.record_count != header.last_offset_delta + 1 {
         return Err(ProduceError::Forbidden("the batch's record count does not match its offsets"));

@@ -122,6 +122,12 @@ impl Producers {
         Err(SequenceError::OutOfOrder { producer: batch.producer_id, given: batch.base_sequence, expected })
     }
 
+    /// Whether no batch of its producer comes after this one.
+    pub fn is_last(&self, batch: &BatchHeader) -> bool {
+        let last = self.table.get(&batch.producer_id).and_then(|known| known.batches.back());
+        last.is_some_and(|last| last.last_offset == batch.last_offset())
+    }
+
     /// Remembers a batch that was appended at `base_offset`.
     pub fn record(&mut self, batch: &BatchHeader, base_offset: Offset) {
         if batch.producer_id == ProducerId::NONE {

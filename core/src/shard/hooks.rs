@@ -8,7 +8,7 @@ use std::{
 use ahash::AHashMap;
 use bytes::Bytes;
 use heddle_log_store::{Disk, Hooks, LogId, WriteTimes};
-use heddle_proto::ids::Offset;
+use heddle_proto::{batch::BatchHeader, ids::Offset};
 
 use crate::{partition::Partition, runtime::event::Waiters};
 
@@ -54,6 +54,14 @@ impl<D: Disk> Hooks for ShardHooks<D> {
 
     fn snapshot(&self, log: LogId) -> Bytes {
         self.find(log).map(|partition| partition.snapshot()).unwrap_or_default()
+    }
+
+    fn compact_upto(&self, log: LogId) -> Offset {
+        self.find(log).map_or(Offset::ZERO, |partition| partition.compact_upto())
+    }
+
+    fn is_last_of_producer(&self, log: LogId, batch: &BatchHeader) -> bool {
+        self.find(log).is_some_and(|partition| partition.is_last_of_producer(batch))
     }
 
     fn budget_freed(&self) {

@@ -108,6 +108,11 @@ impl<D: Disk> Shard<D> {
         before: Option<Offset>,
     ) -> Result<Offset, OpError> {
         let partition = self.partition(at)?;
+        if !partition.config().deletes {
+            let message =
+                format!("{}: records are deleted only where cleanup.policy has delete", partition.topic);
+            return Err(OpError::new(ErrorCode::PolicyViolation, message));
+        }
         let committed = partition.committed();
         let before = before.unwrap_or(committed);
         if before > committed || before < Offset::ZERO {

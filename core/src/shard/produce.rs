@@ -122,7 +122,8 @@ pub async fn settle(accepted: Accepted) -> Result<Produced, OpError> {
 }
 
 fn refusal(error: &ProduceError, topic: &str, at: TopicPartition) -> OpError {
-    OpError::new(error.code(), format!("{topic}/{}: {error}", at.partition))
+    let told = OpError::new(error.code(), format!("{topic}/{}: {error}", at.partition));
+    OpError { faults: error.faults().to_vec(), ..told }
 }
 
 /// What a client is told while the broker stops: it finds another broker, or this one again later.

@@ -12,7 +12,7 @@ use heddle_proto::{
 use crate::{
     admin::{metrics::CoreReport, stages::AppendTimes},
     metadata::{ClusterImage, Command, MetadataError, Outcome},
-    partition::{fetch::Fetched, produce::Acks},
+    partition::{fetch::Fetched, produce::Acks, validate::RecordFault},
 };
 
 /// A refusal, as it will be shown to the client.
@@ -23,12 +23,14 @@ pub struct OpError {
     pub code: ErrorCode,
     /// What was wrong, where.
     pub message: String,
+    /// The records of a batch that are to blame.
+    pub faults: Vec<RecordFault>,
 }
 
 impl OpError {
     /// Makes one.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> OpError {
-        OpError { code, message: message.into() }
+        OpError { code, message: message.into(), faults: Vec::new() }
     }
 }
 

@@ -17,6 +17,8 @@ use crate::types::LogId;
 /// One sequential reader.
 pub(crate) struct Cursor {
     pub(crate) log: LogId,
+    /// Version of the segment that the walker is in.
+    pub(crate) version: u32,
     pub(crate) walker: Walker,
     pub(crate) window: Window,
     /// How much the next read from disk asks for.

@@ -9,6 +9,7 @@ use heddle_proto::batch::BatchHeader;
 use heddle_proto::ids::{Offset, Timestamp, TopicPartition};
 
 use super::tail::Tail;
+use crate::compact::{Progress, SegmentRef};
 use crate::event::{Event, Lock};
 use crate::segment::Segments;
 use crate::segment::drain_header::DrainHeader;
@@ -23,6 +24,8 @@ pub(crate) struct DurableState {
     pub(crate) drained: Offset,
     /// Log start it vouches for.
     pub(crate) start: Offset,
+    /// The segment in which a start would look from a position on; those before it are taken as they are.
+    pub(crate) segment_base: Offset,
     /// It says that the log is gone.
     pub(crate) deleted: bool,
 }
@@ -100,6 +103,10 @@ pub(crate) struct LogInner {
     pub(crate) progress: Event,
     /// Held by whoever changes the segments.
     pub(crate) maintenance: Lock,
+    /// A compacted segment is taking its place: its name may still lead to an old file.
+    pub(crate) swapping: Cell<bool>,
+    /// How far the log is compacted, once somebody has looked.
+    pub(crate) compaction: Cell<Option<Progress>>,
 }
 
 impl LogInner {
@@ -134,6 +141,8 @@ impl LogInner {
             recovered: RefCell::default(),
             progress: Event::default(),
             maintenance: Lock::default(),
+            swapping: Cell::default(),
+            compaction: Cell::default(),
         })
     }
 
@@ -222,6 +231,26 @@ impl LogInner {
             drained: self.drained.get(),
             max_timestamp: active.and_then(|segment| segment.max_timestamp).unwrap_or(Timestamp::NONE),
         }
+    }
+
+    /// Whether the segment is there, in this version.
+    pub(crate) fn has_segment(&self, base: Offset, version: u32) -> bool {
+        self.segments.borrow().get(base).is_some_and(|segment| segment.version == version)
+    }
+
+    /// The closed segments that end at or below `upto`, from the start of the log on.
+    pub(crate) fn closed_segments(&self, upto: Offset) -> Vec<SegmentRef> {
+        let segments = self.segments.borrow();
+        let closed = segments.iter().take_while(|segment| segment.sealed && segment.end <= upto);
+        closed
+            .map(|segment| SegmentRef {
+                base: segment.base,
+                end: segment.end,
+                version: segment.version,
+                data_bytes: segment.data_bytes,
+                tombstones_due: segment.tombstones_due,
+            })
+            .collect()
     }
 
     /// Where drains must stop for a moment, so that a staged snapshot fits the segments exactly.

@@ -85,6 +85,11 @@ impl<D: Disk> Log<D> {
         self.inner.segments.borrow().data_bytes() + self.inner.dirty_bytes.get() as u64
     }
 
+    /// Below this offset each key has one record; zero if nobody has looked since the start.
+    pub fn compacted_upto(&self) -> Offset {
+        self.inner.compaction.get().map_or(Offset::ZERO, |known| known.clean_upto)
+    }
+
     /// The first known damage, if any.
     pub fn damage(&self) -> Option<Damage> {
         self.inner.damage()

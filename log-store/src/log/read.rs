@@ -10,6 +10,7 @@ use super::cursor::{self, Cursor};
 use crate::codec::BLOCK_BYTES;
 use crate::disk::{Disk, OpenMode};
 use crate::error::{IoContext, ReadError, StorageError};
+use crate::segment::Segment;
 use crate::segment::index::{Index, IndexEntry};
 use crate::segment::index_file;
 use crate::segment::scan::{self, NextWindow, Window};
@@ -25,7 +26,7 @@ enum Advance {
     Full,
     /// The segments hold no more; the rest is in memory.
     Caught,
-    /// The segment was removed: its records were deleted, but not those after it.
+    /// The segment was removed, with its records or because a compacted one took its place.
     Gone,
 }
 
@@ -48,8 +49,9 @@ impl<D: Disk> Log<D> {
         Some(found)
     }
 
-    /// Whole batches: the first holds `from`, all end at or below `upto`; at least one even if larger than `bytes_max`,
-    /// unless there is none. May return less than there is; read on after the last batch.
+    /// Whole batches: the first holds `from`, or the next offset that compaction has left, all end at or below `upto`; at
+    /// least one even if larger than `bytes_max`, unless there is none. May return less than there is; read on after the
+    /// last batch.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -98,9 +100,9 @@ impl<D: Disk> Log<D> {
                 None => return Ok(Vec::new()),
             },
         };
-        let (mut found, mut bytes) = (Vec::new(), 0);
+        let (mut found, mut bytes, mut hole) = (Vec::new(), 0, None);
         loop {
-            match self.advance(&mut cursor, bounds, bytes).await {
+            match self.advance(&mut cursor, bounds, bytes, &mut hole).await {
                 Ok(Advance::Batch(batch)) => {
                     bytes += batch.len();
                     found.push(batch);
@@ -121,34 +123,55 @@ impl<D: Disk> Log<D> {
         }
         self.read_ahead(&mut cursor).await?;
         self.store.cursors.put(cursor);
-        Ok(found)
+        match hole {
+            Some(hole) if found.is_empty() => Ok(self.read_behind(hole, bounds)),
+            _ => Ok(found),
+        }
+    }
+
+    /// Nothing is left in the segments from a hole on: what follows is in memory. If nothing does, the hole says so.
+    fn read_behind(&self, (next, hole): (Offset, Bytes), bounds: Bounds) -> Vec<Bytes> {
+        let behind = self.read_cached(next, bounds.upto, bounds.bytes_max);
+        behind.filter(|found| !found.is_empty()).unwrap_or_else(|| vec![hole])
     }
 
     async fn open_cursor(&self, from: Offset) -> Result<Option<Cursor>, ReadError> {
-        let base = self.inner.segments.borrow().holding(from).map(|segment| segment.base);
-        let Some(base) = base else {
-            let first = self.inner.segments.borrow().first().map(|segment| segment.base);
-            let missing_below = first.unwrap_or(self.inner.drained());
-            if from < missing_below {
-                return Err(self.damaged(from, base.unwrap_or(from), 0));
-            }
-            return Ok(None);
-        };
-        let entry = self.with_index(base, |index| index.floor(from).copied()).await?;
-        self.servable(from, from)?; // building the index may have found damage
-        let walker = match entry {
-            Some(IndexEntry { offset, position, epoch, .. }) => {
-                Walker::at_batch(self.inner.owner, base, position, offset, epoch)
-            }
-            None => Walker::at_drain(self.inner.owner, base, 0, base),
-        };
-        let ahead_bytes = self.store.options.read_ahead_bytes_min;
-        Ok(Some(Cursor { log: self.inner.id, walker, window: Window::default(), ahead_bytes, next: None }))
+        loop {
+            let found =
+                self.inner.segments.borrow().holding(from).map(|segment| (segment.base, segment.version));
+            let Some((base, version)) = found else {
+                let first = self.inner.segments.borrow().first().map(|segment| segment.base);
+                let missing_below = first.unwrap_or(self.inner.drained());
+                if from < missing_below {
+                    return Err(self.damaged(from, from, 0));
+                }
+                return Ok(None);
+            };
+            let entry = self.with_index(base, version, |index| index.floor(from).copied()).await?;
+            self.servable(from, from)?; // building the index may have found damage
+            let Some(entry) = entry else { continue };
+            let walker = match entry {
+                Some(IndexEntry { offset, position, epoch, .. }) => {
+                    Walker::at_batch(self.inner.owner, base, position, offset, epoch)
+                }
+                None => Walker::at_drain(self.inner.owner, base, 0, base),
+            };
+            let ahead_bytes = self.store.options.read_ahead_bytes_min;
+            let (log, window) = (self.inner.id, Window::default());
+            return Ok(Some(Cursor { log, version, walker, window, ahead_bytes, next: None }));
+        }
     }
 
-    async fn advance(&self, cursor: &mut Cursor, bounds: Bounds, taken: usize) -> Result<Advance, ReadError> {
+    /// Goes to the next batch that holds something. Holes on the way are passed over; the last one is remembered.
+    async fn advance(
+        &self,
+        cursor: &mut Cursor,
+        bounds: Bounds,
+        taken: usize,
+        hole: &mut Option<(Offset, Bytes)>,
+    ) -> Result<Advance, ReadError> {
         loop {
-            let Some((data_end, end)) = self.segment_end(cursor.walker.segment_base()) else {
+            let Some((data_end, end)) = self.segment_end(cursor.walker.segment_base(), cursor.version) else {
                 return Ok(Advance::Gone);
             };
             let before = cursor.walker;
@@ -163,9 +186,14 @@ impl<D: Disk> Log<D> {
                         cursor.walker = before;
                         return Ok(Advance::Full);
                     }
-                    if header.next_offset() > bounds.from {
-                        return Ok(Advance::Batch(cursor.window.bytes.slice(range)));
+                    if header.next_offset() <= bounds.from {
+                        continue;
                     }
+                    let batch = cursor.window.bytes.slice(range);
+                    if !header.is_hole() {
+                        return Ok(Advance::Batch(batch));
+                    }
+                    *hole = Some((header.next_offset(), batch));
                 }
                 // What is at hand goes out before more is read.
                 Step::More(_) if taken > 0 => return Ok(Advance::Full),
@@ -183,9 +211,11 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// Where the segment's data and its offsets end.
-    fn segment_end(&self, base: Offset) -> Option<(u64, Offset)> {
-        self.inner.segments.borrow().get(base).map(|segment| (segment.data_bytes, segment.end))
+    /// Where the segment's data and its offsets end, if it is still there in this version.
+    fn segment_end(&self, base: Offset, version: u32) -> Option<(u64, Offset)> {
+        let segments = self.inner.segments.borrow();
+        let segment = segments.get(base).filter(|segment| segment.version == version)?;
+        Some((segment.data_bytes, segment.end))
     }
 
     async fn load(
@@ -199,7 +229,8 @@ impl<D: Disk> Log<D> {
         if self.take_next(cursor, bytes).await? {
             return Ok(());
         }
-        let file = self.segment_file(walker.segment_base()).await?;
+        let (base, version) = (walker.segment_base(), cursor.version);
+        let Some(file) = self.segment_file(base, version).await? else { return Ok(()) };
         // A reader that asks for much at once gets it; one that reads on gets more each time.
         let options = &self.store.options;
         let asked = bounds.bytes_max.clamp(options.read_ahead_bytes_min, options.read_ahead_bytes_max);
@@ -208,9 +239,9 @@ impl<D: Disk> Log<D> {
         cursor.window = window.await.map_err(|error| self.storage_error("read a segment of", error))?;
         add(&self.store.counters.disk_read_bytes, cursor.window.bytes.len() as u64);
         cursor.ahead_bytes = (wanted * 2).min(options.read_ahead_bytes_max);
-        let have = cursor.window.bytes.len() as u64 + cursor.window.start;
-        if have < walker.position + bytes as u64 {
-            return Err(self.damaged(walker.expected, walker.segment_base(), walker.position)); // the file was cut
+        let is_short = cursor.window.end() < walker.position + bytes as u64;
+        if is_short && self.inner.has_segment(base, version) {
+            return Err(self.damaged(walker.expected, base, walker.position)); // the file was cut
         }
         Ok(())
     }
@@ -231,7 +262,7 @@ impl<D: Disk> Log<D> {
     async fn read_ahead(&self, cursor: &mut Cursor) -> Result<(), ReadError> {
         let left = cursor.window.bytes_behind(cursor.walker.position);
         let base = cursor.walker.segment_base();
-        let Some((data_end, _)) = self.segment_end(base) else { return Ok(()) };
+        let Some((data_end, _)) = self.segment_end(base, cursor.version) else { return Ok(()) };
         let (start, options) = (cursor.window.end(), &self.store.options);
         // A reader that has read on for long keeps the disk busy all the time.
         let is_steady = cursor.ahead_bytes == options.read_ahead_bytes_max;
@@ -240,7 +271,7 @@ impl<D: Disk> Log<D> {
         if !is_wanted || start >= data_end || !start.is_multiple_of(BLOCK_BYTES as u64) {
             return Ok(());
         }
-        let file = self.segment_file(base).await?;
+        let Some(file) = self.segment_file(base, cursor.version).await? else { return Ok(()) };
         let io = (options.io_bytes_max, options.io_in_flight_max);
         let next = NextWindow::load(file, io, start, left + BLOCK_BYTES, cursor.ahead_bytes, data_end);
         cursor.next = Some(cursor::start(Box::pin(next)));
@@ -251,12 +282,14 @@ impl<D: Disk> Log<D> {
     /// At the end of a segment: `false` if everything drained has been read.
     fn next_segment(&self, cursor: &mut Cursor) -> Result<bool, ReadError> {
         let walker = cursor.walker;
-        let next = self.inner.segments.borrow().after(walker.segment_base()).map(|segment| segment.base);
-        let whole_to = next.unwrap_or(self.inner.drained());
+        let next =
+            self.inner.segments.borrow().after(walker.segment_base()).map(|next| (next.base, next.version));
+        let whole_to = next.map_or(self.inner.drained(), |(base, _)| base);
         if walker.expected < whole_to {
             return Err(self.damaged(walker.expected, walker.segment_base(), walker.position));
         }
-        let Some(base) = next else { return Ok(false) };
+        let Some((base, version)) = next else { return Ok(false) };
+        cursor.version = version;
         cursor.walker = Walker::at_drain(self.inner.owner, base, 0, base);
         cursor.window = Window::default();
         cursor.next = None;
@@ -279,43 +312,64 @@ impl<D: Disk> Log<D> {
         ReadError::Damaged(damage)
     }
 
-    pub(super) async fn segment_file(&self, base: Offset) -> Result<Rc<D::File>, ReadError> {
+    /// The open file of a segment; `None` if the segment is not there any more in this version.
+    pub(super) async fn segment_file(
+        &self,
+        base: Offset,
+        version: u32,
+    ) -> Result<Option<Rc<D::File>>, ReadError> {
         let path = self.store.segment_path(&self.inner, base);
         let mode = OpenMode::EXISTING.dsync(self.store.options.segment_dsync);
-        let files = &self.store.segment_files;
-        Ok(files.get(&self.store.disk, (self.inner.id, base), &path, mode).await.context("open", &path)?)
+        let key = (self.inner.id, base, version);
+        if let Some(file) = self.store.segment_files.find(key) {
+            return Ok(Some(file));
+        }
+        self.wait_swapped().await;
+        if !self.inner.has_segment(base, version) {
+            return Ok(None);
+        }
+        let opened = self.store.segment_files.get(&self.store.disk, key, &path, mode).await;
+        if !self.inner.has_segment(base, version) {
+            return Ok(None);
+        }
+        Ok(Some(opened.context("open", &path)?))
     }
 
-    /// Looks something up in a segment's index, which is loaded or rebuilt if need be.
+    /// While a compacted segment takes its place, names of files may lead to old ones.
+    async fn wait_swapped(&self) {
+        if self.inner.swapping.get() {
+            drop(self.inner.maintenance.acquire().await);
+        }
+    }
+
+    /// Looks something up in a segment's index, which is loaded or rebuilt if need be. `None` if the segment is not there
+    /// any more in this version.
     pub(super) async fn with_index<T>(
         &self,
         base: Offset,
+        version: u32,
         look: impl Fn(&Index) -> T,
-    ) -> Result<T, ReadError> {
+    ) -> Result<Option<T>, ReadError> {
         if let Some(found) = self.look_in_active(base, &look) {
-            return Ok(found);
+            return Ok(Some(found));
         }
-        let key = (self.inner.id, base);
+        let key = (self.inner.id, base, version);
         if let Some(index) = self.store.indexes.get(key) {
-            return Ok(look(&index));
+            return Ok(Some(look(&index)));
         }
-        let index = self.load_index(base).await?;
+        let Some(index) = self.load_index(base, version).await? else { return Ok(None) };
         if self.adopt_active_index(base, &index)
             && let Some(found) = self.look_in_active(base, &look)
         {
-            return Ok(found);
+            return Ok(Some(found));
         }
         let found = look(&index);
-        if self
-            .inner
-            .segments
-            .borrow()
-            .get(base)
-            .is_some_and(|segment| segment.sealed && segment.end == index.end)
-        {
+        let is_about_it =
+            |segment: &Segment| segment.sealed && segment.version == version && segment.end == index.end;
+        if self.inner.segments.borrow().get(base).is_some_and(is_about_it) {
             self.store.indexes.insert(key, Rc::new(index));
         }
-        Ok(found)
+        Ok(Some(found))
     }
 
     fn look_in_active<T>(&self, base: Offset, look: &impl Fn(&Index) -> T) -> Option<T> {
@@ -338,47 +392,62 @@ impl<D: Disk> Log<D> {
         true
     }
 
-    async fn load_index(&self, base: Offset) -> Result<Index, ReadError> {
-        let (sealed, end, data_end) = {
-            let segments = self.inner.segments.borrow();
-            let Some(segment) = segments.get(base) else {
-                return Err(
-                    self.explain(base, self.storage_error("read", std::io::ErrorKind::NotFound.into()))
-                );
-            };
-            let known_end =
-                segment.index.as_ref().and_then(|index| index.entries.first()).map(|entry| entry.offset);
-            match segment.sealed {
-                true => (true, segment.end, segment.data_bytes),
-                false => (false, known_end.unwrap_or(segment.end), segment.index_from),
-            }
-        };
+    async fn load_index(&self, base: Offset, version: u32) -> Result<Option<Index>, ReadError> {
+        self.wait_swapped().await;
+        let Some((sealed, end, data_end)) = self.indexed_part(base, version) else { return Ok(None) };
         let path = self.store.index_path(&self.inner, base);
         if sealed {
             let stored = index_file::read(&self.store.disk, &path, base, end).await.context("read", &path)?;
-            if let Some(index) = stored {
-                return Ok(index);
+            if !self.inner.has_segment(base, version) {
+                return Ok(None);
+            }
+            if stored.is_some() {
+                return Ok(stored);
             }
         }
-        let file = self.segment_file(base).await?;
+        let Some(file) = self.segment_file(base, version).await? else { return Ok(None) };
         let walker = Walker::at_drain(self.inner.owner, base, 0, base);
         let scan = scan::scan(&*file, &self.store.options, walker, data_end);
         let scan = scan.await.map_err(|error| self.storage_error("scan a segment of", error))?;
+        if !self.inner.has_segment(base, version) {
+            return Ok(None);
+        }
         let short = scan.end < end;
         let broken =
             scan.middle.or(scan.tail.filter(|_| short)).map(|broken| (broken.offset, broken.position));
         if let Some((offset, position)) = broken.or(short.then_some((scan.end, scan.position))) {
             // What lies before the damage is still found and served.
             drop(self.damaged(offset, base, position));
-            return Ok(scan.index);
+            return Ok(Some(scan.index));
         }
         if sealed {
-            let io_bytes_max = self.store.options.io_bytes_max;
-            if let Err(error) = index_file::write(&self.store.disk, &path, &scan.index, io_bytes_max).await {
-                tracing::warn!(path = %path.display(), %error, "could not write an index");
-            }
+            self.store_index(base, version, &scan.index, &path).await;
         }
-        Ok(scan.index)
+        Ok(Some(scan.index))
+    }
+
+    /// Whether a segment is closed, its end, and where the part ends of which there is no index in memory.
+    fn indexed_part(&self, base: Offset, version: u32) -> Option<(bool, Offset, u64)> {
+        let segments = self.inner.segments.borrow();
+        let segment = segments.get(base).filter(|segment| segment.version == version)?;
+        if segment.sealed {
+            return Some((true, segment.end, segment.data_bytes));
+        }
+        let known_end =
+            segment.index.as_ref().and_then(|index| index.entries.first()).map(|entry| entry.offset);
+        Some((false, known_end.unwrap_or(segment.end), segment.index_from))
+    }
+
+    /// Writes a rebuilt index, unless a compacted segment has taken the place of the one it is about.
+    async fn store_index(&self, base: Offset, version: u32, index: &Index, path: &std::path::Path) {
+        let _guard = self.inner.maintenance.acquire().await;
+        if !self.inner.has_segment(base, version) {
+            return;
+        }
+        let io_bytes_max = self.store.options.io_bytes_max;
+        if let Err(error) = index_file::write(&self.store.disk, path, index, io_bytes_max).await {
+            tracing::warn!(path = %path.display(), %error, "could not write an index");
+        }
     }
 
     pub(super) async fn read_at_most_one(&self, from: Offset) -> Result<Option<Bytes>, ReadError> {

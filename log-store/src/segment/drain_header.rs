@@ -34,6 +34,8 @@ pub struct DrainHeader {
     pub data_bytes: u32,
     /// Fingerprint of the partition.
     pub owner: u32,
+    /// Written by compaction, which knew the newest record of each key up to this offset; zero if it was not.
+    pub compacted_upto: Offset,
 }
 
 impl DrainHeader {
@@ -57,7 +59,7 @@ impl DrainHeader {
             .i64(self.segment_base.get())
             .i64(self.first.get())
             .i64(self.next.get());
-        out.i32(self.epoch.get()).u32(self.data_bytes).u32(self.owner).u64(0);
+        out.i32(self.epoch.get()).u32(self.data_bytes).u32(self.owner).i64(self.compacted_upto.get());
         let crc = crc32c(out.as_slice());
         out.u32(crc);
         out.into_vec().try_into().expect("the fields add up to 64 bytes")
@@ -78,10 +80,11 @@ impl DrainHeader {
             epoch: Epoch::new(from.i32()?),
             data_bytes: from.u32()?,
             owner: from.u32()?,
+            compacted_upto: Offset::new(from.i64()?),
         };
-        from.u64()?;
         let intact = crc32c(&bytes[..CRC_AT]) == from.u32()?;
-        (intact && header.segment_base <= header.first && header.first <= header.next).then_some(header)
+        let ordered = header.segment_base <= header.first && header.first <= header.next;
+        (intact && ordered && header.compacted_upto >= Offset::ZERO).then_some(header)
     }
 
     /// Whether the header belongs to this place.
@@ -104,6 +107,7 @@ mod tests {
             epoch: Epoch::new(3),
             data_bytes: 5000,
             owner: 0x1234_5678,
+            compacted_upto: Offset::new(160),
         };
         let encoded = header.encode();
         assert_eq!(DrainHeader::decode(&encoded), Some(header));

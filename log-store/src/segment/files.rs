@@ -11,7 +11,8 @@ use heddle_proto::ids::Offset;
 use crate::disk::{Disk, OpenMode};
 use crate::types::LogId;
 
-type Key = (LogId, Offset);
+/// Log, first offset and version of a segment.
+type Key = (LogId, Offset, u32);
 
 struct OpenFile<F> {
     file: Rc<F>,
@@ -33,6 +34,11 @@ impl<F> FileCache<F> {
 
     pub(crate) fn len(&self) -> usize {
         self.open.borrow().len()
+    }
+
+    /// The file, if it is open.
+    pub(crate) fn find(&self, key: Key) -> Option<Rc<F>> {
+        self.touch(key)
     }
 
     /// The open file, or opens it.
@@ -70,7 +76,7 @@ impl<F> FileCache<F> {
 
     /// Forgets every file of a log.
     pub(crate) fn remove_log(&self, log: LogId) {
-        let keys: Vec<Key> = self.open.borrow().keys().filter(|(id, _)| *id == log).copied().collect();
+        let keys: Vec<Key> = self.open.borrow().keys().filter(|(id, ..)| *id == log).copied().collect();
         keys.into_iter().for_each(|key| self.remove(key));
     }
 

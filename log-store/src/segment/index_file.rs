@@ -62,7 +62,8 @@ pub(crate) async fn read<D: Disk>(
     Ok(index.filter(|index| index.base == base && index.end == end))
 }
 
-type Key = (LogId, Offset);
+/// Log, first offset and version of a segment.
+type Key = (LogId, Offset, u32);
 
 struct Cached {
     index: Rc<Index>,
@@ -115,7 +116,7 @@ impl IndexCache {
     }
 
     pub(crate) fn remove_log(&self, log: LogId) {
-        let keys: Vec<Key> = self.cached.borrow().keys().filter(|(id, _)| *id == log).copied().collect();
+        let keys: Vec<Key> = self.cached.borrow().keys().filter(|(id, ..)| *id == log).copied().collect();
         keys.into_iter().for_each(|key| self.remove(key));
     }
 

@@ -12,7 +12,11 @@ use std::time::Duration;
 
 use heddle_proto::ids::{Offset, Timestamp};
 
+use crate::compact::SegmentRef;
 use index::Index;
+
+/// Version of a segment that was not compacted, so of the one being filled.
+pub(crate) const ACTIVE: u32 = 0;
 
 /// One segment file.
 #[derive(Debug)]
@@ -23,6 +27,10 @@ pub(crate) struct Segment {
     pub(crate) end: Offset,
     /// Where the data ends: for an open segment the aligned position of the next drain.
     pub(crate) data_bytes: u64,
+    /// How often this process compacted it: files and indexes of another version are not about it.
+    pub(crate) version: u32,
+    /// When the last of the tombstones inside may go, if compaction has said so in this process.
+    pub(crate) tombstones_due: Option<Timestamp>,
     /// Bytes reserved on disk.
     pub(crate) allocated_bytes: u64,
     /// No more drains go here.
@@ -46,6 +54,8 @@ impl Segment {
             base,
             end: base,
             data_bytes: 0,
+            version: ACTIVE,
+            tombstones_due: None,
             allocated_bytes: 0,
             sealed: false,
             unnamed: true,
@@ -62,6 +72,8 @@ impl Segment {
             base,
             end,
             data_bytes: file_bytes,
+            version: ACTIVE,
+            tombstones_due: None,
             allocated_bytes: file_bytes,
             sealed: true,
             unnamed: false,
@@ -83,6 +95,21 @@ impl Segments {
     pub(crate) fn push(&mut self, segment: Segment) {
         debug_assert!(self.list.back().is_none_or(|last| last.base < segment.base && last.sealed));
         self.list.push_back(segment);
+    }
+
+    /// Puts `segment` in the place of `old`. `false`, and nothing happens, if those are not there any more.
+    pub(crate) fn replace(&mut self, old: &[SegmentRef], segment: Segment) -> bool {
+        let Some(at) = old.first().and_then(|first| self.position(first.base)) else { return false };
+        let is_there = |(index, old): (usize, &SegmentRef)| {
+            let found = self.list.get(at + index);
+            found.is_some_and(|found| found.base == old.base && found.version == old.version && found.sealed)
+        };
+        if !old.iter().enumerate().all(is_there) {
+            return false;
+        }
+        drop(self.list.drain(at + 1..at + old.len()));
+        self.list[at] = segment;
+        true
     }
 
     pub(crate) fn pop_first(&mut self) -> Option<Segment> {

@@ -25,6 +25,7 @@ enum Job {
     PrepareWal,
     ReleaseWal,
     Retention,
+    Compaction { again: bool },
 }
 
 /// Which jobs of a kind run, and when the clock-driven ones are due.
@@ -33,9 +34,11 @@ struct Schedule {
     preparing: bool,
     releasing: bool,
     retaining: bool,
+    compacting: bool,
     free_check_at: Duration,
     retention_at: Duration,
     retention_after: Option<TopicPartition>,
+    compaction_at: Duration,
 }
 
 /// Logs looked at by one retention job, so that ten thousand of them never hold up a drain.
@@ -52,9 +55,11 @@ impl<D: Disk> Store<D> {
             preparing: false,
             releasing: false,
             retaining: false,
+            compacting: false,
             free_check_at: now,
             retention_at: now + self.options.retention_interval,
             retention_after: None,
+            compaction_at: now + self.options.compaction_interval,
         };
         let mut jobs = Jobs::new();
         loop {
@@ -83,7 +88,8 @@ impl<D: Disk> Store<D> {
         let idle_check =
             if self.dirty_bytes.get() > 0 { now + self.options.idle_drain_delay } else { Duration::MAX };
         let retention = if schedule.retaining { Duration::MAX } else { schedule.retention_at };
-        let next = flush.min(idle_check).min(retention).min(schedule.free_check_at);
+        let compaction = if schedule.compacting { Duration::MAX } else { schedule.compaction_at };
+        let next = flush.min(idle_check).min(retention).min(compaction).min(schedule.free_check_at);
         next.saturating_sub(now).max(Duration::from_millis(1))
     }
 
@@ -161,6 +167,24 @@ impl<D: Disk> Store<D> {
             jobs.push(async move { (Job::ReleaseWal, store.release_wal().await) });
         }
         self.start_retention(schedule, jobs);
+        self.start_compaction(schedule, jobs);
+    }
+
+    /// One run at a time: it has the memory for one map.
+    fn start_compaction(self: &Rc<Self>, schedule: &mut Schedule, jobs: &mut Jobs) {
+        let now = self.disk.now();
+        if schedule.compacting || now < schedule.compaction_at {
+            return;
+        }
+        schedule.compaction_at = now + self.options.compaction_interval;
+        schedule.compacting = true;
+        let store = self.clone();
+        jobs.push(async move {
+            match store.compact().await {
+                Ok(again) => (Job::Compaction { again }, Ok(())),
+                Err(error) => (Job::Compaction { again: false }, Err(error)),
+            }
+        });
     }
 
     fn start_retention(self: &Rc<Self>, schedule: &mut Schedule, jobs: &mut Jobs) {
@@ -342,6 +366,12 @@ impl Schedule {
             Job::PrepareWal => self.preparing = false,
             Job::ReleaseWal => self.releasing = false,
             Job::Retention => self.retaining = false,
+            Job::Compaction { again } => {
+                self.compacting = false;
+                if again {
+                    self.compaction_at = Duration::ZERO;
+                }
+            }
         }
     }
 }

@@ -247,6 +247,7 @@ impl<D: Disk> Store<D> {
             generation: 0, // known when the frame has its place
             drained: state.drained,
             start: state.start,
+            segment_base: state.segment_base,
             deleted: state.deleted,
         };
         filling.states.push((log.clone(), durable));

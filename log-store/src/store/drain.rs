@@ -16,10 +16,10 @@ use crate::event::JobSet;
 use crate::layout;
 use crate::log::inner::{LogInner, StagedSnapshot};
 use crate::log::tail::TailBatch;
-use crate::segment::Segment;
 use crate::segment::drain_header::{DRAIN_HEADER_BYTES, DrainHeader};
 use crate::segment::index::IndexEntry;
 use crate::segment::index_file;
+use crate::segment::{ACTIVE, Segment};
 use crate::types::{SyncMode, WriteTimes};
 
 /// Contiguous undrained batches of one epoch, to be written together.
@@ -141,8 +141,11 @@ impl<D: Disk> Store<D> {
         let (base, position) = active_end(log);
         let path = self.segment_path(log, base);
         let mode = OpenMode::EXISTING.dsync(self.options.segment_dsync);
-        let file =
-            self.segment_files.get(&self.disk, (log.id, base), &path, mode).await.context("open", &path)?;
+        let file = self
+            .segment_files
+            .get(&self.disk, (log.id, base, ACTIVE), &path, mode)
+            .await
+            .context("open", &path)?;
         self.reserve(log, &file, position + plan.padded_bytes(), &path).await?;
         let header = DrainHeader {
             position,
@@ -152,6 +155,7 @@ impl<D: Disk> Store<D> {
             epoch: plan.epoch,
             data_bytes: plan.data_bytes as u32,
             owner: log.owner,
+            compacted_upto: Offset::ZERO,
         };
         let pieces = std::iter::once(Bytes::copy_from_slice(&header.encode()))
             .chain(plan.batches.iter().map(|batch| batch.bytes.clone()));
@@ -193,7 +197,7 @@ impl<D: Disk> Store<D> {
         let Some(active) = segments.active() else { return true };
         let config = log.config();
         let too_large = active.data_bytes + plan.padded_bytes() > config.segment_bytes;
-        let too_old = self.disk.now().saturating_sub(active.created) >= config.segment_age_max;
+        let too_old = self.disk.now().saturating_sub(active.created) >= config.segment_age();
         active.end != plan.first || (active.data_bytes > 0 && (too_large || too_old))
     }
 
@@ -202,8 +206,11 @@ impl<D: Disk> Store<D> {
         let Some((base, data_bytes, index)) = take_active(log) else { return Ok(()) };
         let path = self.segment_path(log, base);
         let mode = OpenMode::EXISTING.dsync(self.options.segment_dsync);
-        let file =
-            self.segment_files.get(&self.disk, (log.id, base), &path, mode).await.context("open", &path)?;
+        let file = self
+            .segment_files
+            .get(&self.disk, (log.id, base, ACTIVE), &path, mode)
+            .await
+            .context("open", &path)?;
         file.truncate(data_bytes).await.context("truncate", &path)?;
         if let Some(index) = index {
             let index_path = self.index_path(log, base);
@@ -213,7 +220,7 @@ impl<D: Disk> Store<D> {
                 // It can be rebuilt from the segment at any time.
                 tracing::warn!(path = %index_path.display(), %error, "could not write an index");
             }
-            self.indexes.insert((log.id, base), Rc::new(index));
+            self.indexes.insert((log.id, base, ACTIVE), Rc::new(index));
         }
         Ok(())
     }
@@ -238,7 +245,7 @@ impl<D: Disk> Store<D> {
             }
             other => other.context(CREATE, &path)?,
         };
-        self.segment_files.insert((log.id, base), Rc::new(file));
+        self.segment_files.insert((log.id, base, ACTIVE), Rc::new(file));
         log.segments.borrow_mut().push(Segment::new(base, self.disk.now()));
         Ok(())
     }
@@ -279,7 +286,7 @@ impl<D: Disk> Store<D> {
     }
 
     /// Writes `pieces` one after another from `position`, padded with zeros to `total_bytes`, several I/Os at a time.
-    async fn write_pieces(
+    pub(crate) async fn write_pieces(
         &self,
         file: &Rc<D::File>,
         position: u64,

@@ -4,7 +4,7 @@ mod background;
 mod commit;
 mod drain;
 mod open;
-mod retention;
+pub(crate) mod retention;
 pub(crate) mod shared;
 pub(crate) mod stats;
 

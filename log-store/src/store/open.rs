@@ -11,6 +11,7 @@ use heddle_proto::ids::{CoreId, Offset, Timestamp, TopicPartition};
 use super::retention::remove_partition;
 use super::shared::Store;
 use crate::codec::BLOCK_BYTES;
+use crate::compact::SegmentRef;
 use crate::disk::{self, Disk, DiskFile, OpenMode};
 use crate::error::{CREATE, IoContext, StorageError};
 use crate::event::JobSet;
@@ -18,10 +19,10 @@ use crate::layout;
 use crate::log::inner::{LogInner, RecoveredState, SegmentsEnd, StagedSnapshot};
 use crate::log::tail::TailBatch;
 use crate::options::Options;
-use crate::segment::Segment;
 use crate::segment::index::Index;
 use crate::segment::scan::{Broken, Scan, scan};
 use crate::segment::walk::Walker;
+use crate::segment::{ACTIVE, Segment};
 use crate::types::{Damage, Hooks, LogConfig, LogPositions};
 use crate::wal::replay::{RecoveredBatch, RecoveredPartition, RecoveredPartitions, generations};
 use crate::wal::state::PartitionState;
@@ -104,6 +105,7 @@ impl<D: Disk> Store<D> {
         }
         let log = self.log(partition, LogConfig::default());
         let dir = self.partition_dir(&log);
+        self.finish_compaction(&dir).await?;
         let segments = self.list_segments(&dir).await?;
         let first = segments.first().map(|segment| segment.base);
         let start = found.state.as_ref().map_or(first.unwrap_or(Offset::ZERO), |state| state.start);
@@ -160,13 +162,16 @@ impl<D: Disk> Store<D> {
         found: &RecoveredPartition,
     ) -> Result<(), StorageError> {
         let mut state = found.state.as_ref();
+        let mut trusted_to = Offset::ZERO;
         if let Some(state) = state {
             self.check_known_segment(rebuild, segments, state);
+            trusted_to = self.trusted_to(rebuild, segments, state).await;
         }
         for (index, segment) in segments.iter().enumerate() {
             let next = segments.get(index + 1).map(|next| next.base);
-            if state.is_some_and(|state| segment.base < state.segment_base) {
-                let end = next.unwrap_or(segment.base).min(state.map_or(Offset::ZERO, |state| state.drained));
+            if let Some(state) = state.filter(|_| segment.base < trusted_to) {
+                // If none follows, the segments end where the one would begin that the record speaks of.
+                let end = next.unwrap_or(state.segment_base).min(state.drained);
                 self.trust(rebuild, *segment, end);
                 continue;
             }
@@ -182,6 +187,37 @@ impl<D: Disk> Store<D> {
             seal_last(&rebuild.log);
         }
         Ok(())
+    }
+
+    /// Segments below this offset are taken as they are: those before the one that the state record speaks of. If that one
+    /// has become part of a compacted segment, which only happens when a newer record was lost, then those before that.
+    async fn trusted_to(
+        &self,
+        rebuild: &Rebuild,
+        segments: &[FoundSegment],
+        state: &PartitionState,
+    ) -> Offset {
+        let before = segments.iter().rev().find(|segment| segment.base <= state.segment_base);
+        match before {
+            Some(before) if before.base < state.segment_base => {
+                let next = segments.iter().find(|segment| segment.base > before.base);
+                let is_older = state.position > 0 || next.is_some_and(|next| next.base > state.segment_base);
+                let is_within = is_older && self.is_compacted(rebuild, *before).await;
+                if is_within { before.base } else { state.segment_base }
+            }
+            _ => state.segment_base,
+        }
+    }
+
+    async fn is_compacted(&self, rebuild: &Rebuild, segment: FoundSegment) -> bool {
+        let segment = SegmentRef {
+            base: segment.base,
+            end: segment.base,
+            version: ACTIVE,
+            data_bytes: segment.file_bytes,
+            tombstones_due: None,
+        };
+        self.compacted_upto(&rebuild.log, segment).await > Offset::ZERO
     }
 
     /// The segment that a state record vouches for must be there and long enough.
@@ -217,13 +253,22 @@ impl<D: Disk> Store<D> {
         if known.is_none() && segment.base > rebuild.end {
             rebuild.hole(rebuild.end, &path, 0);
         }
-        let (position, expected) = known.map_or((0, segment.base), |state| (state.position, state.drained));
-        let walker = Walker::at_drain(rebuild.log.owner, segment.base, position, expected);
+        let mut from = known.map_or((0, segment.base), |state| (state.position, state.drained));
+        let walker =
+            |(position, expected)| Walker::at_drain(rebuild.log.owner, segment.base, position, expected);
         let mode = OpenMode::EXISTING.dsync(self.options.segment_dsync);
-        let key = (rebuild.log.id, segment.base);
+        let key = (rebuild.log.id, segment.base, ACTIVE);
         let file = self.segment_files.get(&self.disk, key, &path, mode).await.context("open", &path)?;
         let data_end = segment.file_bytes - segment.file_bytes % BLOCK_BYTES as u64;
-        let mut scan = scan(&*file, &self.options, walker, data_end).await.context("scan", &path)?;
+        let mut found_from =
+            scan(&*file, &self.options, walker(from), data_end).await.context("scan", &path)?;
+        let is_bad = found_from.middle.is_some() || found_from.tail.is_some();
+        if is_bad && from.0 > 0 && self.is_compacted(rebuild, segment).await {
+            // The record speaks of the segment as it was before it was compacted.
+            from = (0, segment.base);
+            found_from = scan(&*file, &self.options, walker(from), data_end).await.context("scan", &path)?;
+        }
+        let (position, mut scan) = (from.0, found_from);
         rebuild.headers.append(&mut scan.headers);
         rebuild.end = scan.end;
         if let Some(middle) = scan.middle {

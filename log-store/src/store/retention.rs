@@ -35,7 +35,7 @@ impl<D: Disk> Store<D> {
     async fn roll_aged(&self, log: &Rc<LogInner>) -> Result<(), StorageError> {
         let now = self.disk.now();
         let is_aged = log.segments.borrow().active().is_some_and(|active| {
-            active.data_bytes > 0 && now.saturating_sub(active.created) >= log.config().segment_age_max
+            active.data_bytes > 0 && now.saturating_sub(active.created) >= log.config().segment_age()
         });
         if is_aged {
             let _guard = log.maintenance.acquire().await;
@@ -118,10 +118,10 @@ impl<D: Disk> Store<D> {
     pub(crate) async fn remove_old_segments(&self, log: &Rc<LogInner>) -> Result<(), StorageError> {
         let _guard = log.maintenance.acquire().await;
         let mut removed = false;
-        while let Some(base) = take_old_segment(log) {
+        while let Some((base, version)) = take_old_segment(log) {
             removed = true;
-            self.segment_files.remove((log.id, base));
-            self.indexes.remove((log.id, base));
+            self.segment_files.remove((log.id, base, version));
+            self.indexes.remove((log.id, base, version));
             for path in [self.segment_path(log, base), self.index_path(log, base)] {
                 remove_if_there(&self.disk, &path).await?;
             }
@@ -161,14 +161,15 @@ impl<D: Disk> Store<D> {
     }
 }
 
-fn take_old_segment(log: &LogInner) -> Option<Offset> {
+fn take_old_segment(log: &LogInner) -> Option<(Offset, u32)> {
     let start = log.positions().start;
     let mut segments = log.segments.borrow_mut();
     segments.first().filter(|segment| segment.sealed && segment.end <= start)?;
-    segments.pop_first().map(|segment| segment.base)
+    segments.pop_first().map(|segment| (segment.base, segment.version))
 }
 
-async fn remove_if_there<D: Disk>(disk: &D, path: &std::path::Path) -> Result<(), StorageError> {
+/// Removes a file, if it is there.
+pub(crate) async fn remove_if_there<D: Disk>(disk: &D, path: &std::path::Path) -> Result<(), StorageError> {
     match disk.remove(path).await {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(StorageError::io("remove", path, error))

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use heddle_proto::ids::{CoreId, Offset, TopicPartition};
 
-use super::stats::{Counters, Stats, add};
+use super::stats::{CompactionStats, Counters, Stats, add};
+use crate::compact::Gauges;
+use crate::compact::pacer::Pacer;
 use crate::disk::Disk;
 use crate::event::Event;
 use crate::layout;
@@ -73,6 +75,8 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) indexes: IndexCache,
     pub(crate) cursors: Cursors,
     pub(crate) counters: Counters,
+    pub(crate) compaction: Gauges,
+    pub(crate) compaction_pacer: Pacer,
     pub(crate) commit_event: Event,
     pub(crate) background_event: Event,
     /// Something advanced that a waiting job may depend on.
@@ -116,6 +120,8 @@ impl<D: Disk> Store<D> {
             indexes: IndexCache::new(options.index_cache_bytes_max),
             cursors: Cursors::new(options.read_cursors_max),
             counters: Counters::default(),
+            compaction: Gauges::default(),
+            compaction_pacer: Pacer::default(),
             commit_event: Event::default(),
             background_event: Event::default(),
             progress: Event::default(),
@@ -242,6 +248,12 @@ impl<D: Disk> Store<D> {
         }
     }
 
+    /// Drops drained batches below `upto` from memory: what is on disk has become less.
+    pub(crate) fn drop_cached(&self, log: &LogInner, upto: Offset) {
+        let bytes = log.tail.borrow_mut().evict(upto.min(log.drained()));
+        self.cache_bytes.set(self.cache_bytes.get() - bytes);
+    }
+
     /// Drops everything a deleted log holds in memory.
     pub(crate) fn forget(&self, log: &LogInner) {
         let clean = log.tail.borrow_mut().evict(log.drained());
@@ -287,6 +299,12 @@ impl<D: Disk> Store<D> {
         self.judge_free();
     }
 
+    /// Whether the disk takes `bytes` more without touching the reserve.
+    pub(crate) fn has_space(&self, bytes: u64) -> bool {
+        let needed = self.options.reserve_bytes.saturating_add(self.dirty_bytes.get() as u64);
+        self.free_bytes.get() >= needed.saturating_add(bytes)
+    }
+
     fn judge_free(&self) {
         let needed = self.options.reserve_bytes.saturating_add(self.dirty_bytes.get() as u64);
         let full = self.free_bytes.get() < needed;
@@ -310,6 +328,24 @@ impl<D: Disk> Store<D> {
             free_bytes: self.free_bytes.get(),
             disk_full: self.disk_full.get(),
             damaged_logs: logs.values().filter(|log| log.damage_offset().is_some()).count(),
+            compaction: self.compaction_stats(logs.values()),
         }
+    }
+
+    fn compaction_stats<'a>(&self, logs: impl Iterator<Item = &'a Rc<LogInner>>) -> CompactionStats {
+        let mut stats = CompactionStats {
+            running: self.compaction.running.get(),
+            ended_at: self.compaction.ended_at.get(),
+            took: self.compaction.took.get(),
+            ..CompactionStats::default()
+        };
+        for log in logs.filter(|log| log.config().compaction.is_some()) {
+            stats.logs += 1;
+            if let Some(known) = log.compaction.get() {
+                stats.dirty_bytes += known.dirty_bytes;
+                stats.dirty_permille_max = stats.dirty_permille_max.max(known.dirty_permille());
+            }
+        }
+        stats
     }
 }

@@ -55,6 +55,20 @@ counters! {
     segments_deleted,
     /// Times an append was refused because the disk is full.
     disk_full_refusals,
+    /// Runs of compaction, each over one log.
+    compactions,
+    /// Runs that found too little space.
+    compactions_without_space,
+    /// Passes over a log.
+    compaction_passes,
+    /// Bytes that compaction read.
+    compaction_read_bytes,
+    /// Bytes that compaction wrote.
+    compaction_written_bytes,
+    /// Segments that compaction wrote anew.
+    compaction_segments,
+    /// Records that compaction removed.
+    compaction_records_removed,
     /// Times the WAL had no room for a group.
     wal_stalls,
 }
@@ -89,4 +103,23 @@ pub struct Stats {
     pub disk_full: bool,
     /// Logs with known damage.
     pub damaged_logs: usize,
+    /// Compaction as it stands.
+    pub compaction: CompactionStats,
+}
+
+/// Compaction of one store as it stands. What it did so far is among the counters.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct CompactionStats {
+    /// Logs that are compacted.
+    pub logs: usize,
+    /// A run is under way.
+    pub running: bool,
+    /// Bytes of closed segments that wait, as of when they were last measured.
+    pub dirty_bytes: u64,
+    /// The largest dirty share of a log, in thousandths, as of when it was last measured.
+    pub dirty_permille_max: u64,
+    /// Wall time at which the last run ended, in seconds since 1970; 0 before the first.
+    pub ended_at: u64,
+    /// How long the last run took.
+    pub took: std::time::Duration,
 }

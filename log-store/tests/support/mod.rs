@@ -16,7 +16,9 @@ use heddle_log_store::{
     WalContents, WriteTimes, list_partitions, list_wal_dirs, replay_wal,
 };
 use heddle_proto::batch::{self, BatchBuilder, BatchHeader, Compression};
-use heddle_proto::ids::{CoreId, Epoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
+use heddle_proto::ids::{
+    CoreId, Epoch, Offset, PartitionIndex, ProducerId, Timestamp, TopicId, TopicPartition,
+};
 
 /// Sizes so small that every edge is met within a few operations.
 pub fn tiny() -> Options {
@@ -46,6 +48,10 @@ pub fn tiny() -> Options {
         state_interval_bytes: 48 << 10,
         snapshot_bytes_max: 1 << 10,
         recoveries_in_flight_max: 3,
+        compaction_interval: Duration::from_millis(300),
+        compaction_map_bytes_max: 400,
+        compaction_io_bytes: 8 << 10,
+        compaction_bytes_per_second: 2 << 20,
         ..Options::default()
     }
 }
@@ -103,6 +109,8 @@ impl OwnerState {
 pub struct Owner {
     pub durable: RefCell<BTreeMap<LogId, Offset>>,
     pub states: RefCell<BTreeMap<LogId, OwnerState>>,
+    /// Where the last batch of each producer begins.
+    pub last_batches: RefCell<BTreeMap<(LogId, ProducerId), Offset>>,
 }
 
 impl Hooks for Owner {
@@ -113,6 +121,11 @@ impl Hooks for Owner {
 
     fn snapshot(&self, log: LogId) -> Bytes {
         self.states.borrow().get(&log).copied().unwrap_or_default().encode()
+    }
+
+    fn is_last_of_producer(&self, log: LogId, batch: &BatchHeader) -> bool {
+        let last = self.last_batches.borrow().get(&(log, batch.producer_id)).copied();
+        last == Some(batch.base_offset)
     }
 }
 

@@ -26,6 +26,7 @@ fn segment() -> (Vec<u8>, Vec<usize>) {
             epoch: Epoch::new(0),
             data_bytes: batches.iter().map(|batch| batch.len() as u32).sum(),
             owner: OWNER,
+            compacted_upto: Offset::ZERO,
         };
         bytes.extend(header.encode());
         batches.iter().for_each(|batch| bytes.extend(batch));

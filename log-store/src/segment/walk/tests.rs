@@ -25,6 +25,7 @@ fn add_drain(segment: &mut Vec<u8>, first: i64, epoch: i32, batches: &[Vec<u8>])
         epoch: Epoch::new(epoch),
         data_bytes: batches.iter().map(|batch| batch.len() as u32).sum(),
         owner: OWNER,
+        compacted_upto: Offset::ZERO,
     };
     segment.extend(header.encode());
     batches.iter().for_each(|batch| segment.extend(batch));

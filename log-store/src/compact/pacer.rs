@@ -1,0 +1,46 @@
+//! How fast compaction may go: so many bytes a second, and never long without letting others run.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use crate::disk::Disk;
+use crate::options::Options;
+
+/// Bytes that were read or written and not waited for yet.
+#[derive(Default)]
+pub(crate) struct Pacer {
+    debt_bytes: Cell<u64>,
+}
+
+/// Shorter sleeps cost more than they give.
+const SLEEP_MIN: Duration = Duration::from_millis(2);
+
+impl Pacer {
+    /// Waits for as long as reading or writing `bytes` may take.
+    pub(crate) async fn pay<D: Disk>(&self, bytes: usize, disk: &D, options: &Options) {
+        let debt = self.debt_bytes.get() + bytes as u64;
+        self.debt_bytes.set(debt);
+        let wait = owed(debt, options.compaction_bytes_per_second);
+        if wait < SLEEP_MIN {
+            return futures_lite::future::yield_now().await;
+        }
+        self.debt_bytes.set(0);
+        disk.sleep(wait).await;
+    }
+}
+
+fn owed(debt_bytes: u64, bytes_per_second: u64) -> Duration {
+    Duration::from_nanos(debt_bytes.saturating_mul(1_000_000_000) / bytes_per_second.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_s_worth_takes_a_second() {
+        assert_eq!(owed(64 << 20, 64 << 20), Duration::from_secs(1));
+        assert_eq!(owed(0, 0), Duration::ZERO);
+        assert!(owed(256 << 10, 64 << 20) >= SLEEP_MIN);
+    }
+}

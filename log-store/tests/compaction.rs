@@ -1,0 +1,596 @@
+//! An oracle against compaction: keyed records, random operations, crashes and disk faults, and after each the promises.
+//!
+//! A record that is read is the one that was written there. The newest record of a key is always there, or it is a
+//! tombstone whose time has come. Below what is compacted nothing else is. The last batch of
+//! a producer tells where it stood. `HEDDLE_PROPTEST_CASES` sets how many cases run.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use heddle_log_store::{AppendError, Compaction, Disk, Log, LogConfig, MemoryDisk, ReadError};
+use heddle_proto::batch::{self, BatchBuilder, BatchHeader, Compression};
+use heddle_proto::ids::{Epoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicPartition};
+use proptest::prelude::*;
+use support::{World, partition, tiny};
+
+#[derive(Clone, Debug)]
+enum Op {
+    Append { log: u8, batches: u8, records: u8, keys: u8, bytes: u16, codec: u8 },
+    Delete { log: u8, key: u8 },
+    Read { log: u8, from: u8, bytes_max: u16 },
+    OffsetAt { log: u8, time: u8 },
+    Wait { ms: u16 },
+    NextEpoch { log: u8 },
+    DeleteRecords { log: u8, part: u8 },
+    Retain { log: u8, kib: u8 },
+    Reopen { cores: u8 },
+    Crash { cores: u8 },
+    CrashSoon { cores: u8, polls: u16 },
+    CrashTwice { cores: u8, polls: u16 },
+    FullDisk,
+}
+
+const LOGS: u8 = 2;
+/// More keys than a map of the test holds, so that runs have several passes.
+const KEYS: u8 = 30;
+const TOMBSTONES_KEPT: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Written {
+    key: Vec<u8>,
+    value: Option<Vec<u8>>,
+    timestamp: i64,
+}
+
+#[derive(Copy, Clone, Debug)]
+struct LastBatch {
+    base: Offset,
+    sequence: Sequence,
+}
+
+/// What one log must look like.
+#[derive(Default)]
+struct Model {
+    records: BTreeMap<i64, Written>,
+    last_batches: BTreeMap<ProducerId, Vec<LastBatch>>,
+    durable: Offset,
+    start: Offset,
+    epoch: i32,
+    sequence: i32,
+    retention_bytes: Option<u64>,
+}
+
+impl Model {
+    fn config(&self) -> LogConfig {
+        let compaction = Compaction {
+            dirty_permille_min: 1,
+            tombstone_retention: TOMBSTONES_KEPT,
+            ..Compaction::default()
+        };
+        LogConfig {
+            segment_bytes: 24 << 10,
+            segment_age_max: Duration::from_secs(2),
+            retention_bytes: self.retention_bytes,
+            compaction: Some(compaction),
+            ..LogConfig::default()
+        }
+    }
+
+    /// Forgets what a crash took.
+    fn cut(&mut self, end: Offset) {
+        self.records.retain(|offset, _| *offset < end.get());
+        for batches in self.last_batches.values_mut() {
+            batches.retain(|batch| batch.base < end);
+        }
+        self.last_batches.retain(|_, batches| !batches.is_empty());
+    }
+
+    /// The newest record of each key among those below `end`.
+    fn newest(&self, end: Offset) -> BTreeMap<&[u8], i64> {
+        let below = self.records.range(..end.get());
+        below.map(|(offset, record)| (record.key.as_slice(), *offset)).collect()
+    }
+}
+
+/// What a full read gave.
+#[derive(Default)]
+struct Contents {
+    records: BTreeMap<i64, Written>,
+    last_batches: BTreeMap<ProducerId, LastBatch>,
+}
+
+struct Test {
+    world: World,
+    models: BTreeMap<u8, Model>,
+    /// Faults that may cost data were injected.
+    tainted: bool,
+}
+
+impl Test {
+    fn new(seed: u64) -> Self {
+        let world = World::new(seed, tiny(), 2);
+        Self { world, models: (0..LOGS).map(|log| (log, Model::default())).collect(), tainted: false }
+    }
+
+    fn log(&self, slot: u8) -> Log<MemoryDisk> {
+        self.world.log(place(slot), self.models[&slot].config())
+    }
+
+    fn append(&mut self, slot: u8, records: &[(u8, Option<Vec<u8>>)], codec: Compression) -> bool {
+        let log = self.log(slot);
+        let base = log.positions().written;
+        let model = self.models.get_mut(&slot).unwrap();
+        let producer = ProducerId::new(i64::from(records[0].0 % 3));
+        let sequence = Sequence::new(model.sequence);
+        let mut builder = BatchBuilder::new(codec).producer(producer, ProducerEpoch::new(0), sequence);
+        let mut written = Vec::new();
+        for (index, (key, value)) in records.iter().enumerate() {
+            let key = format!("key-{}", key % KEYS).into_bytes();
+            let timestamp = 1_000_000 + base.get() * 3 + (index as i64 * 7) % 5;
+            builder.push(Timestamp::new(timestamp), Some(&key), value.as_deref(), &[]).unwrap();
+            written.push(Written { key, value: value.clone(), timestamp });
+        }
+        let mut bytes = builder.build().unwrap();
+        batch::assign(&mut bytes, base, Epoch::new(model.epoch));
+        let header = BatchHeader::parse(&bytes).unwrap();
+        match log.append(bytes.freeze(), &header) {
+            Ok(()) => {}
+            Err(AppendError::OverBudget) => {
+                self.world.wait(Duration::from_millis(1));
+                return true;
+            }
+            Err(AppendError::DiskFull) => return true,
+            Err(AppendError::Damaged(_)) if self.tainted => return false,
+            Err(error) => panic!("append: {error}"),
+        }
+        model.sequence += records.len() as i32;
+        for (index, record) in written.into_iter().enumerate() {
+            model.records.insert(base.get() + index as i64, record);
+        }
+        let last = LastBatch { base, sequence: header.last_sequence() };
+        model.last_batches.entry(producer).or_default().push(last);
+        let owner = &self.world.node(place(slot)).owner;
+        owner.states.borrow_mut().entry(log.id()).or_default().add(&header);
+        owner.last_batches.borrow_mut().insert((log.id(), producer), base);
+        true
+    }
+
+    fn append_many(&mut self, slot: u8, batches: u8, records: u8, keys: u8, bytes: u16, codec: u8) {
+        let codec = Compression::ALL[usize::from(codec) % Compression::ALL.len()];
+        for index in 0..batches {
+            let next = self.log(slot).positions().written.get();
+            let records: Vec<(u8, Option<Vec<u8>>)> = (0..records % 4 + 1)
+                .map(|record| {
+                    let key = keys.wrapping_add(index.wrapping_mul(7)).wrapping_add(record * 3);
+                    let seed = next as u8 ^ record.wrapping_mul(31);
+                    (key, Some((0..bytes).map(|at| seed.wrapping_mul(at as u8 | 1)).collect()))
+                })
+                .collect();
+            if !self.append(slot, &records, codec) {
+                return;
+            }
+        }
+    }
+
+    /// What the hooks said so far becomes binding.
+    fn note_durable(&mut self) {
+        for slot in 0..LOGS {
+            let log = self.log(slot);
+            let owner = &self.world.node(place(slot)).owner;
+            let reported = owner.durable.borrow().get(&log.id()).copied().unwrap_or_default();
+            let model = self.models.get_mut(&slot).unwrap();
+            model.durable = model.durable.max(reported);
+            model.start = model.start.max(log.positions().start);
+        }
+    }
+
+    /// Reads from the start to the end; `None` if damage is in the way.
+    fn contents(&mut self, slot: u8) -> Option<Contents> {
+        let log = self.log(slot);
+        let mut contents = Contents::default();
+        let mut at = log.positions().start;
+        loop {
+            match self.world.run(log.read(at, Offset::new(i64::MAX), 5 << 10)) {
+                Ok(found) if found.is_empty() => {
+                    assert_eq!(at, log.positions().written, "nothing at {at}");
+                    return Some(contents);
+                }
+                Ok(found) => found.iter().for_each(|bytes| at = contents.take(at, bytes)),
+                Err(ReadError::OutOfRange { start, .. }) if at < start => at = start, // retention
+                Err(ReadError::Damaged(damage)) => {
+                    assert!(self.tainted, "damage without a fault: {damage}");
+                    return None;
+                }
+                Err(error) => panic!("read at {at}: {error}"),
+            }
+        }
+    }
+
+    /// Reads log 0 under another configuration, records without a model included.
+    fn contents_of(&mut self, config: impl Fn(&Self) -> LogConfig) -> Contents {
+        let log = self.world.log(place(0), config(self));
+        let mut contents = Contents::default();
+        let mut at = log.positions().start;
+        while at < log.positions().written {
+            let found = self.world.run(log.read(at, Offset::new(i64::MAX), 1 << 20)).unwrap();
+            found.iter().for_each(|bytes| at = contents.take(at, bytes));
+        }
+        contents
+    }
+
+    fn check_all(&mut self) {
+        for slot in 0..LOGS {
+            self.check(slot);
+        }
+    }
+
+    fn check(&mut self, slot: u8) {
+        // Measured before: a run may end meanwhile, and takes away only.
+        let compacted = self.log(slot).compacted_upto();
+        let Some(contents) = self.contents(slot) else { return };
+        let positions = self.log(slot).positions();
+        let model = &self.models[&slot];
+        for (offset, found) in contents.records.range(positions.start.get()..) {
+            assert_eq!(Some(found), model.records.get(offset), "slot {slot}: a strange record at {offset}");
+        }
+        for (key, newest) in model.newest(Offset::new(i64::MAX)) {
+            let is_tombstone = model.records[&newest].value.is_none();
+            let is_there = contents.records.contains_key(&newest);
+            assert!(
+                is_there || is_tombstone || newest < positions.start.get(),
+                "slot {slot}: the newest record of {} at {newest} is gone",
+                String::from_utf8_lossy(key)
+            );
+        }
+        let newest_below = model.newest(compacted);
+        for (offset, found) in
+            contents.records.range(..compacted.get()).filter(|(at, _)| **at >= positions.start.get())
+        {
+            assert_eq!(newest_below[found.key.as_slice()], *offset, "slot {slot}: {offset} was to go");
+        }
+        self.check_producers(slot, &contents);
+    }
+
+    fn check_producers(&self, slot: u8, contents: &Contents) {
+        let (model, start) = (&self.models[&slot], self.log(slot).positions().start);
+        for (producer, batches) in &model.last_batches {
+            let last = batches.last().unwrap();
+            if last.base < start {
+                continue;
+            }
+            let found = contents.last_batches.get(producer).copied();
+            let found = found.map(|found| (found.base, found.sequence));
+            assert_eq!(found, Some((last.base, last.sequence)), "slot {slot}: producer {producer}");
+        }
+    }
+
+    fn read_some(&mut self, slot: u8, from: u8, bytes_max: u16) {
+        let log = self.log(slot);
+        let positions = log.positions();
+        let span = positions.written.since(positions.start);
+        let from = positions.start.plus(span * i64::from(from) / 256);
+        match self.world.run(log.read(from, positions.written, usize::from(bytes_max))) {
+            Ok(found) => {
+                assert!(!found.is_empty() || from == positions.written, "nothing at {from} of {positions:?}");
+                let mut contents = Contents::default();
+                found.iter().fold(from, |at, bytes| contents.take(at, bytes));
+                for (offset, record) in &contents.records {
+                    assert_eq!(Some(record), self.models[&slot].records.get(offset));
+                }
+            }
+            Err(ReadError::OutOfRange { start, .. }) => assert!(from < start),
+            Err(error) => assert!(self.tainted, "read of {from}: {error}"),
+        }
+    }
+
+    fn offset_at(&mut self, slot: u8, time: u8) {
+        let log = self.log(slot);
+        let wanted = 1_000_000 + (log.positions().written.get() + 20) * 3 * i64::from(time) / 256;
+        let Some(before) = self.contents(slot) else { return };
+        let found = match self.world.run(log.offset_at(Timestamp::new(wanted))) {
+            Ok(found) => found.map(|(offset, _)| offset.get()),
+            Err(error) => return assert!(self.tainted, "offset_at: {error}"),
+        };
+        let Some(after) = self.contents(slot) else { return };
+        let start = log.positions().start.get();
+        let first = |contents: &Contents| {
+            let mut records = contents.records.range(start..);
+            records.find(|(_, record)| record.timestamp >= wanted).map(|(offset, _)| *offset)
+        };
+        assert!(found == first(&before) || found == first(&after), "time {wanted}: {found:?}");
+    }
+
+    fn delete_records(&mut self, slot: u8, part: u8) {
+        let log = self.log(slot);
+        let positions = log.positions();
+        let span = positions.durable.since(positions.start);
+        let before = positions.start.plus(span * i64::from(part) / 255);
+        self.world.run(log.delete_records(before)).unwrap();
+    }
+
+    fn reopen(&mut self, cores: u16) -> bool {
+        let contents = self.world.open(cores).unwrap();
+        if !contents.lost_frames.is_empty() {
+            assert!(self.tainted, "frames are lost without a fault: {contents:?}");
+            return false;
+        }
+        for (path, _) in self.world.disk.files() {
+            let name = path.to_string_lossy().into_owned();
+            assert!(!name.ends_with(".cleaned") && !name.ends_with(".swap"), "{name} was left");
+        }
+        for slot in 0..LOGS {
+            self.attach(slot);
+        }
+        self.check_all();
+        true
+    }
+
+    fn attach(&mut self, slot: u8) {
+        let log = self.log(slot);
+        let (positions, (snapshot, headers)) = (log.positions(), log.recovered_state());
+        drop((snapshot, headers));
+        let model = self.models.get_mut(&slot).unwrap();
+        assert!(log.damage().is_none() || self.tainted, "{:?}", log.damage());
+        assert!(positions.written >= model.durable || log.damage().is_some(), "{positions:?}");
+        assert!(positions.start >= model.start || self.tainted);
+        model.durable = positions.durable;
+        model.start = positions.start;
+        model.cut(positions.written);
+        let owner = &self.world.nodes[support::owner_of(place(slot), self.world.nodes.len() as u16)].owner;
+        let mut state = support::OwnerState { batches: 0, end: positions.written.get() };
+        state.batches = model.records.len() as u64;
+        owner.states.borrow_mut().insert(log.id(), state);
+        for (producer, batches) in &model.last_batches {
+            let last = batches.last().unwrap().base;
+            owner.last_batches.borrow_mut().insert((log.id(), *producer), last);
+        }
+    }
+
+    fn crash(&mut self) {
+        self.note_durable();
+        self.world.crash();
+    }
+
+    /// Lets the loops take so many steps, in the middle of whatever they do.
+    fn run_for(&mut self, polls: u16) {
+        let mut left = polls;
+        self.world.run(std::future::poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            left = left.saturating_sub(1);
+            if left == 0 { Poll::Ready(()) } else { Poll::Pending }
+        }));
+    }
+
+    fn apply(&mut self, op: &Op) {
+        let slot = |log: &u8| log % LOGS;
+        match op {
+            Op::Append { log, batches, records, keys, bytes, codec } => {
+                self.append_many(slot(log), *batches, *records, *keys, *bytes, *codec)
+            }
+            Op::Delete { log, key } => drop(self.append(slot(log), &[(*key, None)], Compression::None)),
+            Op::Read { log, from, bytes_max } => self.read_some(slot(log), *from, *bytes_max),
+            Op::OffsetAt { log, time } => self.offset_at(slot(log), *time),
+            Op::Wait { ms } => self.world.wait(Duration::from_millis(u64::from(*ms))),
+            Op::NextEpoch { log } => self.models.get_mut(&slot(log)).unwrap().epoch += 1,
+            Op::DeleteRecords { log, part } => self.delete_records(slot(log), *part),
+            Op::Retain { log, kib } => {
+                let bytes = (u64::from(*kib) + 20) << 10;
+                self.models.get_mut(&slot(log)).unwrap().retention_bytes = Some(bytes);
+                self.log(slot(log));
+                self.world.wait(Duration::from_secs(11));
+            }
+            Op::Reopen { cores } => {
+                for node in 0..self.world.nodes.len() {
+                    let store = self.world.nodes[node].store.clone();
+                    self.world.run(store.shutdown()).unwrap();
+                }
+                self.note_durable();
+                self.world.abandon();
+                self.reopen(u16::from(cores % 3) + 1);
+            }
+            Op::Crash { cores } => {
+                self.crash();
+                self.reopen(u16::from(cores % 3) + 1);
+            }
+            Op::CrashSoon { cores, polls } => {
+                self.world.wait(Duration::from_millis(300));
+                self.run_for(*polls);
+                self.crash();
+                self.reopen(u16::from(cores % 3) + 1);
+            }
+            Op::CrashTwice { cores, polls } => {
+                self.crash();
+                self.world.open_for(u16::from(cores % 3) + 1, u32::from(*polls));
+                self.world.crash();
+                self.reopen(u16::from(cores % 2) + 1);
+            }
+            Op::FullDisk => {
+                self.world.disk.set_capacity(Some(self.world.disk.used_bytes() + (70 << 10)));
+                self.world.wait(Duration::from_millis(2500));
+                self.append_many(0, 10, 1, 3, 2000, 0);
+                self.check_all();
+                self.world.disk.set_capacity(None);
+                self.world.wait(Duration::from_millis(2500));
+            }
+        }
+        self.note_durable();
+    }
+
+    /// Lets every segment be closed and every run be made.
+    fn calm_down(&mut self) {
+        self.world.wait(Duration::from_secs(90));
+    }
+
+    /// Nothing is left but the newest of each key, and no tombstone.
+    fn check_calm(&mut self) {
+        for slot in 0..LOGS {
+            let log = self.log(slot);
+            let compacted = log.compacted_upto();
+            assert_eq!(compacted, log.positions().written, "slot {slot}: everything is closed and compacted");
+            let contents = self.contents(slot).unwrap();
+            let model = &self.models[&slot];
+            let expected: Vec<i64> = {
+                let newest = model.newest(compacted);
+                let kept = newest.into_values().filter(|offset| model.records[offset].value.is_some());
+                let mut kept: Vec<i64> =
+                    kept.filter(|offset| *offset >= log.positions().start.get()).collect();
+                kept.sort_unstable();
+                kept
+            };
+            let found: Vec<i64> =
+                contents.records.range(log.positions().start.get()..).map(|(at, _)| *at).collect();
+            assert_eq!(found, expected, "slot {slot}");
+        }
+    }
+}
+
+fn place(slot: u8) -> TopicPartition {
+    partition(u32::from(slot))
+}
+
+impl Contents {
+    /// Takes in a batch read at `at`; returns where to read on.
+    fn take(&mut self, at: Offset, bytes: &Bytes) -> Offset {
+        let header = batch::verify_stored(bytes).unwrap();
+        assert!(header.next_offset() > at, "a batch from before {at}");
+        for record in batch::records(bytes, 1 << 20).unwrap() {
+            let record = record.unwrap();
+            let written = Written {
+                key: record.key.unwrap().to_vec(),
+                value: record.value.map(|value| value.to_vec()),
+                timestamp: record.timestamp.get(),
+            };
+            assert!(self.records.insert(record.offset.get(), written).is_none(), "{} twice", record.offset);
+        }
+        if header.producer_id.is_some() {
+            let last = LastBatch { base: header.base_offset, sequence: header.last_sequence() };
+            self.last_batches.insert(header.producer_id, last);
+        }
+        header.next_offset()
+    }
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let append = (any::<u8>(), 1..25u8, any::<u8>(), any::<u8>(), 20..900u16, any::<u8>());
+    prop_oneof![
+        14 => append.prop_map(|(log, batches, records, keys, bytes, codec)| Op::Append {
+            log, batches, records, keys, bytes, codec
+        }),
+        3 => (any::<u8>(), any::<u8>()).prop_map(|(log, key)| Op::Delete { log, key }),
+        4 => (any::<u8>(), any::<u8>(), any::<u16>()).prop_map(|(log, from, bytes_max)| Op::Read { log, from, bytes_max }),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(log, time)| Op::OffsetAt { log, time }),
+        3 => (0..60u16).prop_map(|ms| Op::Wait { ms }),
+        3 => (1000..13000u16).prop_map(|ms| Op::Wait { ms }),
+        1 => any::<u8>().prop_map(|log| Op::NextEpoch { log }),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(log, part)| Op::DeleteRecords { log, part }),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(log, kib)| Op::Retain { log, kib }),
+        2 => any::<u8>().prop_map(|cores| Op::Reopen { cores }),
+        2 => any::<u8>().prop_map(|cores| Op::Crash { cores }),
+        5 => (any::<u8>(), 0..600u16).prop_map(|(cores, polls)| Op::CrashSoon { cores, polls }),
+        2 => (any::<u8>(), 0..400u16).prop_map(|(cores, polls)| Op::CrashTwice { cores, polls }),
+        1 => Just(Op::FullDisk),
+    ]
+}
+
+fn config() -> ProptestConfig {
+    let cases =
+        std::env::var("HEDDLE_PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(60);
+    ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 1000, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn the_newest_of_each_key_stays_and_nothing_else(
+        seed in any::<u64>(),
+        ops in prop::collection::vec(op(), 1..40),
+    ) {
+        let mut test = Test::new(seed);
+        for op in &ops {
+            test.apply(op);
+            test.check_all();
+        }
+        test.crash();
+        test.reopen(2);
+        test.calm_down();
+        test.check_all();
+        // Tombstones that were marked before the last start go with the next run only.
+        for slot in 0..LOGS {
+            test.append_many(slot, 20, 3, 0, 900, 0);
+        }
+        test.calm_down();
+        test.check_calm();
+    }
+
+    #[test]
+    fn a_damaged_source_is_noticed_and_nothing_of_it_is_dropped(
+        seed in any::<u64>(),
+        ops in prop::collection::vec(op(), 1..20),
+        file in any::<u8>(),
+        position in any::<u16>(),
+        bit in any::<u8>(),
+    ) {
+        let mut test = Test::new(seed);
+        ops.iter().for_each(|op| test.apply(op));
+        test.note_durable();
+        let mut files = test.world.disk.files();
+        files.retain(|(path, bytes)| path.to_string_lossy().ends_with(".log") && !bytes.is_empty());
+        if let Some((path, bytes)) = files.get(usize::from(file) % files.len().max(1)) {
+            let used = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
+            assert!(test.world.disk.flip_bit(path, (used * usize::from(position) / 65536) as u64, bit));
+            test.tainted = true;
+        }
+        test.calm_down();
+        test.check_all();
+        test.crash();
+        if test.reopen(1) {
+            test.calm_down();
+            test.check_all();
+        }
+    }
+}
+
+/// Young segments are left alone, whatever their share, until they are old enough.
+#[test]
+fn segments_younger_than_the_lag_are_not_touched() {
+    let mut test = Test::new(7);
+    let lag = Duration::from_secs(600);
+    let config = |test: &Test| {
+        let config = test.models[&0].config();
+        let compaction = Compaction { lag_min: lag, ..config.compaction.unwrap() };
+        LogConfig { compaction: Some(compaction), ..config }
+    };
+    let now = test.world.disk.wall().get();
+    for round in 0..60i64 {
+        let log = test.world.log(place(0), config(&test));
+        let base = log.positions().written;
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(Timestamp::new(now + round), Some(b"key"), Some(&[1; 900]), &[]).unwrap();
+        let mut bytes = builder.build().unwrap();
+        batch::assign(&mut bytes, base, Epoch::new(0));
+        let header = BatchHeader::parse(&bytes).unwrap();
+        log.append(bytes.freeze(), &header).unwrap();
+        test.world.run(log.flush()).unwrap();
+    }
+    test.world.wait(Duration::from_secs(30));
+    assert_eq!(test.contents_of(config).records.len(), 60);
+    test.world.wait(lag);
+    assert_eq!(test.contents_of(config).records.len(), 1);
+}
+
+/// The oracle owns the whole history, so that a lost record never goes unnoticed.
+#[test]
+fn the_oracle_notices_a_lost_record() {
+    let mut test = Test::new(1);
+    assert!(test.append(0, &[(1, Some(vec![1]))], Compression::None));
+    let newer = Written { key: b"key-1".to_vec(), value: Some(vec![2]), timestamp: 0 };
+    test.models.get_mut(&0).unwrap().records.insert(1, newer);
+    let noticed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test.check(0)));
+    assert!(noticed.is_err());
+}
