@@ -1,5 +1,9 @@
-//! Coordinators: who owns which piece of work among the clients. Pure state machines, driven by the cores.
+//! Coordinators: who owns which piece of work among the clients. Pure state machines, each run by a [`host`].
 //!
-//! [`group`] coordinates consumer groups. Nothing in here reads a clock, a file or a socket.
+//! [`group`] coordinates consumer groups. Nothing in it reads a clock, a file or a socket; the [`host`] on the core that
+//! owns the coordinator's partition does that for it. [`placement`] says which partition a name belongs to.
 
 pub mod group;
+pub mod host;
+pub mod ids;
+pub mod placement;

@@ -114,6 +114,11 @@ impl<D: Disk> LogStore<D> {
         self.store.retire_old_wals(dirs).await
     }
 
+    /// The disk below, also for its clocks.
+    pub fn disk(&self) -> &D {
+        &self.store.disk
+    }
+
     /// The log of a partition under `config`, made in memory if there is none. No file is made before its first drain.
     pub fn log(&self, partition: TopicPartition, config: LogConfig) -> Log<D> {
         let log = Log { store: self.store.clone(), inner: self.store.log(partition, config) };

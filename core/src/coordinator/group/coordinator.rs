@@ -21,6 +21,17 @@ use super::{
     topics::TopicImage,
 };
 
+/// Numbers of one coordinator.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct GroupStats {
+    /// Groups that it knows, empty ones included.
+    pub group_count: usize,
+    /// Members of all of them.
+    pub member_count: usize,
+    /// Generations and epochs that began since it was loaded.
+    pub rebalance_count: u64,
+}
+
 /// The groups of one partition of the internal topic. See the [module](super) for how it is driven.
 pub struct GroupCoordinator {
     pub(super) config: Arc<GroupConfig>,
@@ -35,6 +46,7 @@ pub struct GroupCoordinator {
     /// Where the search for expired offsets goes on.
     pub(super) expiry_cursor: Option<GroupId>,
     last_write: WriteSequence,
+    rebalance_count: u64,
 }
 
 impl GroupCoordinator {
@@ -50,6 +62,16 @@ impl GroupCoordinator {
             now: Millis::new(i64::MIN),
             expiry_cursor: None,
             last_write: WriteSequence::default(),
+            rebalance_count: 0,
+        }
+    }
+
+    /// What an operator wants to count.
+    pub fn stats(&self) -> GroupStats {
+        GroupStats {
+            group_count: self.groups.len(),
+            member_count: self.groups.values().map(Group::member_count).sum(),
+            rebalance_count: self.rebalance_count,
         }
     }
 
@@ -309,6 +331,7 @@ impl GroupCoordinator {
     }
 
     fn finish(&mut self, output: Output) -> Effects {
+        self.rebalance_count += output.rebalance_count();
         if !output.records().is_empty() {
             self.last_write = self.last_write.next();
             for id in output.records().iter().filter_map(GroupRecord::group) {

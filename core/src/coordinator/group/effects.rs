@@ -49,6 +49,7 @@ enum Shows {
 pub struct Output {
     records: Vec<GroupRecord>,
     replies: Vec<(RequestId, Reply, Shows)>,
+    rebalance_count: u64,
 }
 
 impl Output {
@@ -60,6 +61,16 @@ impl Output {
     /// How many records the write of this event has so far.
     pub fn record_count(&self) -> usize {
         self.records.len()
+    }
+
+    /// Counts a new generation or epoch of a group.
+    pub fn count_rebalance(&mut self) {
+        self.rebalance_count += 1;
+    }
+
+    /// How many there were in this event.
+    pub fn rebalance_count(&self) -> u64 {
+        self.rebalance_count
     }
 
     /// Adds a reply that shows the state of one group.

@@ -76,6 +76,14 @@ impl Group {
         }
     }
 
+    /// How many members it has.
+    pub fn member_count(&self) -> usize {
+        match &self.members {
+            Members::Classic(group) => group.member_count(),
+            Members::Consumer(group) => group.member_count(),
+        }
+    }
+
     /// Whether it has no members.
     pub fn is_empty(&self) -> bool {
         match &self.members {

@@ -1,6 +1,8 @@
 //! Names and numbers of the group coordinator, each a type of its own.
 
-use std::{borrow::Borrow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+pub use crate::coordinator::ids::{Millis, RequestId, WriteSequence};
 
 macro_rules! name {
     ($(#[$attr:meta])* $name:ident) => {
@@ -92,19 +94,6 @@ heddle_proto::integer_id!(
     /// Version of a consumer group (KIP-848): of its metadata, of its target assignment, of what a member has reached.
     GroupEpoch(i32)
 );
-heddle_proto::integer_id!(
-    /// Names a waiting client to the caller, who made the number up; the machine only hands it back.
-    RequestId(u64)
-);
-heddle_proto::integer_id!(
-    /// Counts the writes of one coordinator, from 1; 0 is "nothing was ever written".
-    WriteSequence(u64)
-);
-heddle_proto::integer_id!(
-    /// A point in time, in milliseconds since the Unix epoch.
-    Millis(i64)
-);
-
 impl Generation {
     /// "Not a member" in a request, "no generation" in a reply.
     pub const NONE: Self = Self(-1);
@@ -128,21 +117,5 @@ impl GroupEpoch {
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
-    }
-}
-
-impl WriteSequence {
-    /// The write after this one.
-    #[must_use]
-    pub const fn next(self) -> Self {
-        Self(self.0 + 1)
-    }
-}
-
-impl Millis {
-    /// The point `span` later.
-    #[must_use]
-    pub fn plus(self, span: Duration) -> Self {
-        Self(self.0.saturating_add(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
     }
 }

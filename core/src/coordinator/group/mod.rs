@@ -52,6 +52,7 @@ mod deadlines;
 mod effects;
 mod expiry;
 mod group;
+mod hosted;
 mod ids;
 mod offsets;
 mod record;
@@ -65,8 +66,9 @@ pub mod message;
 
 pub use assignor::AssignorName;
 pub use config::GroupConfig;
-pub use coordinator::GroupCoordinator;
+pub use coordinator::{GroupCoordinator, GroupStats};
 pub use effects::{Effects, HeldReply, Write};
+pub use hosted::Call;
 pub use ids::{
     Generation, GroupEpoch, GroupId, InstanceId, MemberId, Millis, ProtocolName, RequestId, TopicName,
     TopicRegex, WriteSequence,

@@ -129,6 +129,11 @@ impl ClassicGroup {
         }
     }
 
+    /// How many members it has.
+    pub fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
     /// Whether it has no members and no rebalance is under way.
     pub fn is_empty(&self) -> bool {
         self.phase == Phase::Empty
@@ -176,7 +181,7 @@ impl ClassicGroup {
 
     /// How many members and pending names it holds.
     #[cfg(test)]
-    pub fn member_count(&self) -> usize {
+    pub fn name_count(&self) -> usize {
         self.members.len() + self.pending.len()
     }
 }

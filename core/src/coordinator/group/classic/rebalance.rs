@@ -88,6 +88,7 @@ impl ClassicGroup {
             return;
         }
         self.generation = self.generation.next();
+        cx.output.count_rebalance();
         self.since = cx.now;
         self.protocol = self.select_protocol();
         self.subscribed = subscribed_topics(self);

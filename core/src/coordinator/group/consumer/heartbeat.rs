@@ -204,6 +204,7 @@ impl ConsumerGroup {
         }
         let topics_hash = self.topics_hash(cx.topics);
         if have_members_changed || topics_hash != self.value.topics_hash {
+            cx.output.count_rebalance();
             let value = ConsumerGroupValue { epoch: self.value.epoch.next(), topics_hash, since: cx.now };
             self.write(cx, GroupRecord::ConsumerGroup { group: cx.group.clone(), value: Some(value) });
         }

@@ -76,6 +76,11 @@ pub struct ConsumerGroup {
 }
 
 impl ConsumerGroup {
+    /// How many members it has.
+    pub fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
     /// Whether it has no members.
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()

@@ -9,13 +9,16 @@ use heddle_proto::{error::ErrorCode, ids::TopicId};
 use regex::{Regex, RegexBuilder};
 
 use super::{ConsumerGroup, Refusal};
-use crate::coordinator::group::{
-    assignor::Topic,
-    config::GroupConfig,
-    context::Context,
-    ids::{TopicName, TopicRegex},
-    record::{ConsumerMemberValue, GroupRecord, ResolvedRegexValue},
-    topics::TopicImage,
+use crate::{
+    coordinator::group::{
+        assignor::Topic,
+        config::GroupConfig,
+        context::Context,
+        ids::{TopicName, TopicRegex},
+        record::{ConsumerMemberValue, GroupRecord, ResolvedRegexValue},
+        topics::TopicImage,
+    },
+    metadata::internal::InternalTopic,
 };
 
 /// Memory that one compiled expression may take. Matching is linear in the name's length whatever the expression.
@@ -42,7 +45,9 @@ pub fn compile(config: &GroupConfig, regex: &TopicRegex) -> Result<Regex, Refusa
 }
 
 fn matching(image: &TopicImage, regex: &Regex) -> BTreeSet<TopicName> {
-    image.iter().filter(|(name, _)| regex.is_match(name.as_str())).map(|(name, _)| name.clone()).collect()
+    // A pattern that happens to fit the broker's own topics does not mean them.
+    let names = image.iter().map(|(name, _)| name).filter(|name| InternalTopic::of(name.as_str()).is_none());
+    names.filter(|name| regex.is_match(name.as_str())).cloned().collect()
 }
 
 /// FNV-1a with 64 bits: the same on every machine and in every version, as it goes into records.

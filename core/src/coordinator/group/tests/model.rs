@@ -736,7 +736,7 @@ impl World {
         self.wait(1_000_000);
         assert!(self.asked.is_empty(), "never answered: {:?}", self.asked);
         let waiting = self.machine.groups.values().map(|group| match &group.members {
-            Members::Classic(group) => group.waiting_count() + group.member_count(),
+            Members::Classic(group) => group.waiting_count() + group.name_count(),
             Members::Consumer(group) => group.describe(&"".into()).members.len(),
         });
         assert_eq!(waiting.sum::<usize>(), 0);

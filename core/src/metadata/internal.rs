@@ -1,0 +1,68 @@
+//! The topics in which the broker keeps its own state: their names, and the settings that this state needs.
+
+use std::collections::BTreeMap;
+
+/// A topic that only the broker writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum InternalTopic {
+    /// Consumer groups and their offsets.
+    Groups,
+    /// Transactions.
+    Transactions,
+}
+
+/// What the records of a coordinator need, whatever the node's defaults say: nothing is lost to a power cut, only what a
+/// later record with the same key replaces may go, and one batch holds the largest group.
+const SETTINGS: [(&str, &str); 7] = [
+    ("cleanup.policy", "compact"),
+    ("compression.type", "producer"),
+    ("durability", "fsync"),
+    ("max.message.bytes", "16777216"),
+    ("message.timestamp.type", "CreateTime"),
+    ("retention.bytes", "-1"),
+    ("retention.ms", "-1"),
+];
+
+impl InternalTopic {
+    /// Every internal topic.
+    pub const ALL: [InternalTopic; 2] = [InternalTopic::Groups, InternalTopic::Transactions];
+
+    /// Its name, as in Kafka.
+    pub const fn name(self) -> &'static str {
+        match self {
+            InternalTopic::Groups => "__consumer_offsets",
+            InternalTopic::Transactions => "__transaction_state",
+        }
+    }
+
+    /// The internal topic of this name, if it is one.
+    pub fn of(name: &str) -> Option<InternalTopic> {
+        InternalTopic::ALL.into_iter().find(|topic| topic.name() == name)
+    }
+
+    /// The settings that it is created with.
+    pub fn overrides(self) -> BTreeMap<String, String> {
+        SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// Whether its records depend on this setting, so that nobody may change it.
+    pub fn needs(setting: &str) -> bool {
+        SETTINGS.iter().any(|(name, _)| *name == setting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metadata::{name::check_topic_name, topic_config::TopicConfig};
+
+    #[test]
+    fn internal_topics_are_legal_topics() {
+        for topic in InternalTopic::ALL {
+            assert_eq!(InternalTopic::of(topic.name()), Some(topic));
+            check_topic_name(topic.name()).expect("is a topic name");
+            TopicConfig::parse(&topic.overrides()).expect("are topic settings");
+        }
+        assert_eq!(InternalTopic::of("consumer_offsets"), None);
+    }
+}
