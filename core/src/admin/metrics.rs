@@ -11,7 +11,7 @@ use heddle_log_store::Disk;
 use heddle_proto::error::ErrorCode;
 
 use super::stages::{StageReport, Stages};
-use crate::shard::Shard;
+use crate::{coordinator::group::GroupCoordinator, shard::Shard};
 
 /// Latencies are kept from 1 ns to 60 s with two digits: some 30 KiB a histogram.
 const LATENCY_NANOS_MAX: u64 = 60_000_000_000;
@@ -100,6 +100,8 @@ core_metrics! {
     fetch_requests "Fetches, one for each request",
     fetch_bytes "Bytes of record batches read by fetches",
     push_bytes "Bytes of record batches pushed to subscriptions",
+    group_requests "Requests of consumer groups",
+    offset_commits "Offsets that groups asked to commit, one for each partition",
     mesh_hops "Requests passed on to another core of the node",
     reads_paused "Times a connection was not read because memory was short",
 }
@@ -147,6 +149,28 @@ pub struct CoreReport {
 }
 
 impl<D: Disk> Shard<D> {
+    /// What the group coordinators of this core know; found out when somebody looks.
+    fn group_samples(&self) -> [Sample; 4] {
+        let hosts = self.groups.hosts();
+        let stats: Vec<_> = hosts.iter().filter_map(|host| host.inspect(GroupCoordinator::stats)).collect();
+        let sample = |name, help, kind, value| Sample { name, help, kind, value };
+        let groups = stats.iter().map(|stats| stats.group_count as u64).sum();
+        let members = stats.iter().map(|stats| stats.member_count as u64).sum();
+        let rebalances = stats.iter().map(|stats| stats.rebalance_count).sum();
+        let waiting = hosts.iter().map(|host| host.waiting_count() as u64).sum();
+        [
+            sample("groups", "Consumer groups coordinated by this core", Kind::Gauge, groups),
+            sample("group_members", "Members of those groups", Kind::Gauge, members),
+            sample(
+                "group_rebalances",
+                "Generations and epochs of groups that began",
+                Kind::Counter,
+                rebalances,
+            ),
+            sample("group_requests_waiting", "Requests that wait in a coordinator", Kind::Gauge, waiting),
+        ]
+    }
+
     /// What this core reports.
     pub fn report(&self) -> CoreReport {
         let mut samples = self.metrics.counters();
@@ -158,6 +182,7 @@ impl<D: Disk> Shard<D> {
             self.unsent.used_bytes(),
         ));
         samples.push(gauge("partitions", "Partitions in use on this core", self.partition_count()));
+        samples.extend(self.group_samples());
         samples.extend(super::render::store_samples(&self.store.stats()));
         CoreReport {
             core: self.core().get(),

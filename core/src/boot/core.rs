@@ -82,6 +82,7 @@ async fn boot_and_serve(
         image: plan.image(),
     });
     start_loops(&shard);
+    shard.follow_groups(&ClusterImage::default());
     plan.ready.meet().await;
     queues.spawn(Queue::Control, take_up(shard.clone()));
     if core == 0 {

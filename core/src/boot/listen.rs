@@ -156,6 +156,7 @@ async fn serve<D: Disk>(
     door: Door,
     admission: Admission<D>,
 ) {
+    let peer = kafka::connection::Peer::new(write.peer_addr());
     let (outbox, writer) = outbox_within(OutboxOptions::default(), shard.unsent.clone());
     let metrics = shard.metrics.clone();
     shard.queues.spawn(Queue::Hot, async move {
@@ -165,7 +166,7 @@ async fn serve<D: Disk>(
     });
     match door {
         Door::Kafka => {
-            if let Err(error) = kafka::connection::serve(&shard, &mut frames, &outbox).await {
+            if let Err(error) = kafka::connection::serve(&shard, &mut frames, &outbox, &peer).await {
                 ended(&shard, &error);
             }
         }

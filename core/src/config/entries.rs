@@ -81,6 +81,7 @@ const NODE: &str = "Node and network";
 const CORES: &str = "Cores and memory";
 const STORAGE: &str = "Storage";
 const TOPICS: &str = "Topics";
+const GROUPS: &str = "Consumer groups";
 const LOGGING: &str = "Logging";
 
 /// A key without a word for "not set".
@@ -321,6 +322,70 @@ pub const ENTRIES: &[Entry] = &[
             "none",
             "Configs (see below) that a topic created on this node gets unless its creator sets them: `retention.ms=3600000,durability=replicated`, or a table `[topic_defaults]` in the file. They become part of the topic, so a later change here does not touch topics that exist.",
         ),
+    ),
+    entry(
+        GROUPS,
+        "offsets_topic_num_partitions",
+        Kind::Count(1, 1_000),
+        "16",
+        "Partitions of `__consumer_offsets`, in which groups are kept. Read when the first group makes the topic; later changes do nothing. Each partition's coordinator runs on the core that owns it, so that groups spread over the cores.",
+    ),
+    entry(GROUPS, "group_max_size", Kind::Count(1, 100_000), "10000", "Most members of one group."),
+    entry(
+        GROUPS,
+        "group_min_session_timeout_ms",
+        Kind::Count(1, 86_400_000),
+        "6000",
+        "Shortest session timeout that a member of a classic group may ask for.",
+    ),
+    entry(
+        GROUPS,
+        "group_max_session_timeout_ms",
+        Kind::Count(1, 86_400_000),
+        "1800000",
+        "Longest session timeout that a member of a classic group may ask for: how long a group waits for a member that died.",
+    ),
+    entry(
+        GROUPS,
+        "group_initial_rebalance_delay_ms",
+        Kind::Count(0, 600_000),
+        "3000",
+        "How long the first rebalance of an empty classic group waits for more members, so that a fleet that starts together is not rebalanced for each of its members. 0 makes tests fast.",
+    ),
+    entry(
+        GROUPS,
+        "group_consumer_session_timeout_ms",
+        Kind::Count(1, 86_400_000),
+        "45000",
+        "How long a member of a consumer group (KIP-848) may be silent.",
+    ),
+    entry(
+        GROUPS,
+        "group_consumer_heartbeat_interval_ms",
+        Kind::Count(1, 86_400_000),
+        "5000",
+        "How often members of consumer groups (KIP-848) are asked to call. Must be shorter than their session timeout.",
+    ),
+    entry(
+        GROUPS,
+        "offset_metadata_max_bytes",
+        Kind::Bytes(0, MIB),
+        "4096",
+        "Longest text that a client may commit with an offset.",
+    ),
+    entry(
+        GROUPS,
+        "offsets_retention_minutes",
+        Kind::Count(1, 100_000_000),
+        "10080",
+        "How long committed offsets outlive the last member of their group, or the last subscriber of their topic.",
+    ),
+    entry(
+        GROUPS,
+        "offsets_retention_check_interval_ms",
+        Kind::Count(1, 86_400_000),
+        "600000",
+        "How often offsets past their retention are looked for.",
     ),
     entry(
         LOGGING,

@@ -4,8 +4,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::coordinator::group::GroupConfig;
 use crate::metadata::topic_config::TopicConfig;
 
 mod cores;
@@ -148,6 +150,10 @@ pub struct Config {
     pub replication_factor_default: u16,
     /// Configs a topic created on this node gets unless its creator sets them; checked.
     pub topic_defaults: BTreeMap<String, String>,
+    /// Partitions of the topic that groups are kept in.
+    pub group_partition_count: u32,
+    /// The settings of group coordinators.
+    pub groups: Arc<GroupConfig>,
     /// Log filter in `tracing` syntax, e.g. `info` or `info,heddle_core=debug`.
     pub log: String,
     in_force: Vec<(&'static str, String)>,
@@ -214,6 +220,8 @@ impl Config {
             partition_count_default: settings.count("partition_count_default")?,
             replication_factor_default: settings.count("replication_factor_default")?,
             topic_defaults: settings.pairs("topic_defaults")?,
+            group_partition_count: settings.count("offsets_topic_num_partitions")?,
+            groups: Arc::new(group_config(settings)?),
             log: settings.log_filter("log")?,
             in_force: settings.in_force(),
         })
@@ -238,6 +246,7 @@ impl Config {
                 "direct I/O needs whole blocks: give it in MiB",
             );
         }
+        self.check_groups()?;
         self.check_memory()?;
         self.check_ports()
     }
@@ -253,6 +262,31 @@ impl Config {
             ),
             advice: "raise frame_bytes_max, or lower max.message.bytes in topic_defaults".to_owned(),
         })
+    }
+
+    fn check_groups(&self) -> Result<(), ConfigError> {
+        let ordered = |low: (&str, Duration), high: (&str, Duration)| match low.1 <= high.1 {
+            true => Ok(()),
+            false => Err(ConfigError::Conflict {
+                what: format!(
+                    "{} ({} ms) is above {} ({} ms)",
+                    low.0,
+                    low.1.as_millis(),
+                    high.0,
+                    high.1.as_millis()
+                ),
+                advice: "lower the one or raise the other".to_owned(),
+            }),
+        };
+        let groups = &self.groups;
+        ordered(
+            ("group_min_session_timeout_ms", groups.session_timeout_min),
+            ("group_max_session_timeout_ms", groups.session_timeout_max),
+        )?;
+        ordered(
+            ("group_consumer_heartbeat_interval_ms", groups.consumer_heartbeat_interval),
+            ("group_consumer_session_timeout_ms", groups.consumer_session_timeout),
+        )
     }
 
     fn check_memory(&self) -> Result<(), ConfigError> {
@@ -366,6 +400,23 @@ impl Config {
     pub fn compaction_bytes(&self) -> u64 {
         self.memory_bytes / 100 * u64::from(self.compaction_percent)
     }
+}
+
+/// What an operator may choose about groups; the rest is fixed.
+fn group_config(settings: &Settings) -> Result<GroupConfig, ConfigError> {
+    let millis = |name| settings.count(name).map(Duration::from_millis);
+    Ok(GroupConfig {
+        session_timeout_min: millis("group_min_session_timeout_ms")?,
+        session_timeout_max: millis("group_max_session_timeout_ms")?,
+        initial_rebalance_delay: millis("group_initial_rebalance_delay_ms")?,
+        members_max: settings.count("group_max_size")?,
+        consumer_session_timeout: millis("group_consumer_session_timeout_ms")?,
+        consumer_heartbeat_interval: millis("group_consumer_heartbeat_interval_ms")?,
+        offset_metadata_bytes_max: settings.bytes("offset_metadata_max_bytes")?,
+        offsets_retention: Duration::from_secs(60 * settings.count::<u64>("offsets_retention_minutes")?),
+        offsets_check_interval: millis("offsets_retention_check_interval_ms")?,
+        ..GroupConfig::default()
+    })
 }
 
 /// A quarter of the memory shared by all cores, between 128 MiB (a core needs room for its largest frames) and

@@ -1,6 +1,6 @@
 //! One Kafka connection: requests in, replies out, in the same order.
 
-use std::{rc::Rc, time::Instant};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Instant};
 
 use bytes::{Bytes, BytesMut};
 use heddle_log_store::Disk;
@@ -17,9 +17,25 @@ use heddle_proto::error::ErrorCode;
 
 use super::{
     alter_configs, create_partitions, create_topics, delete_topics, describe_cluster, describe_configs,
-    fetch, find_coordinator, init_producer_id, list_offsets, metadata, produce,
+    fetch, find_coordinator, groups, init_producer_id, list_offsets, metadata, produce,
 };
-use crate::shard::Shard;
+use crate::{runtime::event::Waiters, shard::Shard};
+
+/// The other side of a connection.
+pub struct Peer {
+    /// Its address, as Kafka writes it for operators.
+    pub host: Arc<str>,
+    /// Who waits on its behalf and stops when it goes.
+    pub gone: Waiters,
+}
+
+impl Peer {
+    /// The client at `address`, as far as that is known.
+    pub fn new(address: Option<SocketAddr>) -> Peer {
+        let host = address.map(|address| format!("/{}", address.ip())).unwrap_or_default();
+        Peer { host: host.into(), gone: Waiters::default() }
+    }
+}
 
 /// Why a connection ends other than by its client's wish.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +59,18 @@ pub async fn serve<D: Disk>(
     shard: &Rc<Shard<D>>,
     frames: &mut FrameReader,
     outbox: &Outbox,
+    peer: &Peer,
+) -> Result<(), End> {
+    let ended = serve_requests(shard, frames, outbox, peer).await;
+    peer.gone.fire();
+    ended
+}
+
+async fn serve_requests<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    frames: &mut FrameReader,
+    outbox: &Outbox,
+    peer: &Peer,
 ) -> Result<(), End> {
     let mut scratch = BytesMut::new();
     while let Some(bytes) = frames.peek_length().await? {
@@ -52,7 +80,11 @@ pub async fn serve<D: Disk>(
         let received = Instant::now();
         shard.metrics.kafka_requests.add(1);
         let header = decode_header(&mut frame)?;
-        handle(shard, outbox, header, frame, &mut scratch, (readable, received)).await?;
+        if groups::is_group_api(header.api) && is_served(header.api, header.version) {
+            groups::handle(shard, outbox, peer, &header, frame).await?;
+        } else {
+            handle(shard, outbox, header, frame, &mut scratch, (readable, received)).await?;
+        }
         if shard.is_stopping() {
             return Ok(());
         }
@@ -144,7 +176,8 @@ async fn answer<D: Disk>(
             alter_configs::answer(shard, request).await.into()
         }
         ControlRequest::InitProducerId(request) => init_producer_id::answer(shard, request).await.into(),
-        ControlRequest::FindCoordinator(request) => find_coordinator::answer(request).into(),
+        ControlRequest::FindCoordinator(request) => find_coordinator::answer(shard, request).await.into(),
         ControlRequest::DescribeCluster(_) => describe_cluster::answer(shard).into(),
+        other => unreachable!("{:?} is handled where requests come in", other.api()),
     }
 }

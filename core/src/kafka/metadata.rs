@@ -14,7 +14,7 @@ use heddle_proto::{error::ErrorCode, ids::TopicId};
 
 use super::words;
 use crate::{
-    metadata::{ClusterImage, TopicImage},
+    metadata::{ClusterImage, TopicImage, internal::InternalTopic},
     shard::{Shard, request::OpError},
 };
 
@@ -104,5 +104,6 @@ fn describe(image: &ClusterImage, topic: &TopicImage) -> MetadataResponseTopic {
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))
         .with_topic_id(uuid::Uuid::from_bytes(*topic.id.as_bytes()))
+        .with_is_internal(InternalTopic::of(&topic.name).is_some())
         .with_partitions(partitions.collect())
 }

@@ -1,21 +1,34 @@
 //! The Kafka front door: one file per request kind, each with the same steps: decode, route, call, map the error.
 //!
-//! [`connection`] reads requests in order and sends replies in order. Produce and Fetch may be answered later; everything
-//! else is answered before the next request of the connection is looked at.
+//! [`connection`] reads requests in order and sends replies in order. Produce, Fetch and the requests of groups may
+//! be answered later; everything else is answered before the next request of the connection is looked at.
 
 pub mod alter_configs;
 pub mod connection;
+pub mod consumer_group_describe;
+pub mod consumer_group_heartbeat;
 pub mod create_partitions;
 pub mod create_topics;
+pub mod delete_groups;
 pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
+pub mod describe_groups;
 pub mod fetch;
 pub mod find_coordinator;
+pub mod groups;
+pub mod heartbeat;
 pub mod init_producer_id;
+pub mod join_group;
+pub mod leave_group;
+pub mod list_groups;
 pub mod list_offsets;
 pub mod metadata;
+pub mod offset_commit;
+pub mod offset_delete;
+pub mod offset_fetch;
 pub mod produce;
+pub mod sync_group;
 
 use heddle_net::kafka::StrBytes;
 use heddle_proto::ids::{Epoch, TopicId, TopicPartition};

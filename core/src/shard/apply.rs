@@ -10,11 +10,11 @@ use crate::metadata::ClusterImage;
 
 impl<D: Disk> Shard<D> {
     /// Takes over a newer image. Partitions that are gone stop answering at once.
-    pub fn apply(&self, image: Arc<ClusterImage>) {
+    pub fn apply(self: &Rc<Self>, image: Arc<ClusterImage>) {
         if image.index < self.image.borrow().index {
             return;
         }
-        *self.image.borrow_mut() = image.clone();
+        let before = self.image.replace(image.clone());
         let open: Vec<_> = self.partitions.borrow().values().cloned().collect();
         let mut configs = ahash::AHashMap::new();
         for partition in open {
@@ -32,6 +32,7 @@ impl<D: Disk> Shard<D> {
                 }
             }
         }
+        self.follow_groups(&before);
     }
 
     /// Deletes what this core's store has of a deleted topic.
@@ -64,6 +65,7 @@ impl<D: Disk> Shard<D> {
     /// The core stops: new work is refused, and everybody who waits is woken.
     pub fn begin_stop(&self) {
         self.stopping.set(true);
+        self.groups.stop();
         self.room.fire();
         let open: Vec<_> = self.partitions.borrow().values().cloned().collect();
         for partition in open {

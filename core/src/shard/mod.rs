@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod fetch;
+pub mod groups;
 pub mod handoff;
 pub mod hooks;
 pub mod offsets;
@@ -58,6 +59,8 @@ pub struct Shard<D: Disk> {
     pub metrics: Rc<CoreMetrics>,
     /// The one writer of the metadata, on core 0 only.
     pub metadata: Option<Rc<MetadataService<D>>>,
+    /// The coordinators of consumer groups on this core.
+    pub groups: groups::Groups<D>,
     /// Memory for what is read for connections and not sent yet.
     pub unsent: Rc<Budget>,
     image: RefCell<Arc<ClusterImage>>,
@@ -99,6 +102,7 @@ impl<D: Disk> Shard<D> {
         Rc::new(Shard {
             node: NodeId::new(parts.config.node_id),
             unsent: Budget::new(usize::try_from(parts.config.connection_bytes()).unwrap_or(usize::MAX)),
+            groups: groups::Groups::new(parts.config.groups.clone()),
             config: parts.config,
             queues: parts.queues,
             mesh: parts.mesh,

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     admin::stages::Arrival,
+    metadata::internal::InternalTopic,
     partition::produce::{Accepted, Acks, ProduceError},
     runtime::{oneshot::Receiver, time},
 };
@@ -102,6 +103,12 @@ impl<D: Disk> Shard<D> {
             return Err(stopping());
         }
         let partition = self.partition(at)?;
+        if InternalTopic::of(&partition.topic).is_some() {
+            return Err(OpError::new(
+                ErrorCode::InvalidTopicException,
+                format!("'{}' is an internal topic: only the broker writes to it", partition.topic),
+            ));
+        }
         self.metrics.produce_bytes.add(records.len() as u64);
         partition
             .produce(records, epoch, acks, time::now())

@@ -5,14 +5,19 @@ use std::{sync::Arc, time::Duration};
 use bytes::BytesMut;
 use heddle_proto::{
     error::ErrorCode,
-    ids::{Epoch, Offset, Timestamp, TopicId, TopicPartition},
+    ids::{CoreId, Epoch, Offset, Timestamp, TopicId, TopicPartition},
     native::StartFrom,
 };
 
 use crate::{
     admin::{metrics::CoreReport, stages::AppendTimes},
+    coordinator::group::{
+        Call,
+        message::{ListGroups, ListedGroup},
+    },
     metadata::{ClusterImage, Command, MetadataError, Outcome},
     partition::{fetch::Fetched, produce::Acks, validate::RecordFault},
+    shard::groups::GroupResult,
 };
 
 /// A refusal, as it will be shown to the client.
@@ -132,6 +137,26 @@ pub enum CoreRequest {
     Propose(Command),
     /// A connection that belongs to this core.
     Adopt(crate::shard::handoff::Handoff),
+    /// A call to the coordinator of a group; its result comes back as a [`CoreRequest::GroupReply`].
+    Group {
+        /// Who asks.
+        from: CoreId,
+        /// The call's name at the asker.
+        id: u64,
+        /// The partition of the internal topic that has the group.
+        at: TopicPartition,
+        /// What is asked.
+        call: Box<Call>,
+    },
+    /// The result of a [`CoreRequest::Group`].
+    GroupReply {
+        /// The call's name, as given.
+        id: u64,
+        /// The result.
+        result: Box<GroupResult>,
+    },
+    /// The groups whose coordinator is the core that is asked.
+    ListGroups(ListGroups),
     /// Counters and histograms.
     Report,
 }
@@ -142,7 +167,7 @@ pub enum CoreReply {
     Produced(Result<Produced, OpError>),
     /// To `Fetch`, in the order of the request.
     Fetched(Vec<Result<Fetched, OpError>>),
-    /// To `Wait`, `Apply`, `Purge` and `Adopt`.
+    /// To `Wait`, `Apply`, `Purge`, `Adopt`, `Group` and `GroupReply`.
     Done,
     /// To `FindOffset` and `FindMaxTimestamp`: `None` when no record is that young.
     Offset(Result<Option<(Offset, Timestamp)>, OpError>),
@@ -152,6 +177,8 @@ pub enum CoreReply {
     Facts(Vec<Result<PartitionFacts, OpError>>),
     /// To `Propose`.
     Proposed(Result<Outcome, MetadataError>),
+    /// To `ListGroups`.
+    GroupsListed(Result<Vec<ListedGroup>, ErrorCode>),
     /// To `Report`.
     Report(Box<CoreReport>),
 }

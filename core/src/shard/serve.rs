@@ -64,6 +64,17 @@ impl<D: Disk> Shard<D> {
                 crate::boot::listen::adopt(self, handoff);
                 Answer::Now(CoreReply::Done)
             }
+            CoreRequest::Group { from, id, at, call } => {
+                self.on_group(from, id, at, *call);
+                Answer::Now(CoreReply::Done)
+            }
+            CoreRequest::GroupReply { id, result } => {
+                self.on_group_reply(id, *result);
+                Answer::Now(CoreReply::Done)
+            }
+            CoreRequest::ListGroups(asked) => Answer::Later(Box::pin(async move {
+                CoreReply::GroupsListed(shard.list_groups_here(asked).await)
+            })),
             CoreRequest::Report => Answer::Now(CoreReply::Report(Box::new(self.report()))),
         }
     }

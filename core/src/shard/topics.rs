@@ -10,7 +10,7 @@ use super::{
     request::{CoreReply, CoreRequest, OpError},
 };
 use crate::{
-    metadata::{Command, MetadataError, Outcome, name::check_topic_name},
+    metadata::{Command, MetadataError, Outcome, internal::InternalTopic, name::check_topic_name},
     runtime::mesh::PeerStopped,
 };
 
@@ -59,6 +59,7 @@ impl<D: Disk> Shard<D> {
     /// # Errors
     /// Says what is wrong with the request.
     pub async fn create_topic(&self, new: NewTopic, validate_only: bool) -> Result<TopicId, OpError> {
+        check_client_topic(&new.name)?;
         let id = TopicId::from_bytes(*uuid::Uuid::new_v4().as_bytes());
         let command = Command::CreateTopic {
             name: new.name,
@@ -72,14 +73,50 @@ impl<D: Disk> Shard<D> {
             crate::metadata::command::apply(&mut trial, &command).map_err(|error| refusal(&error))?;
             return Ok(TopicId::ZERO);
         }
-        self.change_topic(command).await
+        self.propose_topic(command).await
     }
 
-    /// Changes, grows or deletes a topic.
+    /// Creates an internal topic unless it is there.
+    ///
+    /// # Errors
+    /// When it cannot be created.
+    pub async fn ensure_internal_topic(
+        &self,
+        topic: InternalTopic,
+        partition_count: u32,
+    ) -> Result<(), OpError> {
+        if self.image().topic(topic.name()).is_some() {
+            return Ok(());
+        }
+        let command = Command::CreateTopic {
+            name: topic.name().to_owned(),
+            id: TopicId::from_bytes(*uuid::Uuid::new_v4().as_bytes()).to_string(),
+            partition_count,
+            replication_factor: self.config.replication_factor_default,
+            overrides: with_node_defaults(&self.config, topic.overrides()),
+        };
+        match self.propose_topic(command).await {
+            Err(error) if error.code != ErrorCode::TopicAlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Changes, grows or deletes a topic for a client.
     ///
     /// # Errors
     /// Says what is wrong with the request.
     pub async fn change_topic(&self, command: Command) -> Result<TopicId, OpError> {
+        match &command {
+            Command::GrowTopic { name, .. } | Command::DeleteTopic { name } => check_client_topic(name)?,
+            Command::AlterTopic { name, changes } if InternalTopic::of(name).is_some() => {
+                check_internal_settings(name, changes.keys())?;
+            }
+            _ => {}
+        }
+        self.propose_topic(command).await
+    }
+
+    async fn propose_topic(&self, command: Command) -> Result<TopicId, OpError> {
         match self.propose(command).await {
             Ok(Outcome::Topic(id)) => Ok(id),
             Ok(_) => Ok(TopicId::ZERO),
@@ -96,13 +133,40 @@ impl<D: Disk> Shard<D> {
         if let Err(reason) = check_topic_name(name) {
             return Err(OpError::new(ErrorCode::InvalidTopicException, reason));
         }
-        if !self.config.auto_create_topics {
+        if !self.config.auto_create_topics || InternalTopic::of(name).is_some() {
             return Err(refusal(&MetadataError::UnknownTopic(name.to_owned())));
         }
         match self.create_topic(NewTopic::with_defaults(name), false).await {
             Err(error) if error.code != ErrorCode::TopicAlreadyExists => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+/// Clients do not create, grow or delete the topics that the broker keeps its own state in.
+fn check_client_topic(name: &str) -> Result<(), OpError> {
+    match InternalTopic::of(name) {
+        None => Ok(()),
+        Some(_) => Err(OpError::new(
+            ErrorCode::InvalidTopicException,
+            format!("'{name}' is an internal topic: the broker alone creates, fills and keeps it"),
+        )),
+    }
+}
+
+/// What the records of an internal topic rest on stays as it is.
+fn check_internal_settings<'a>(
+    topic: &str,
+    mut names: impl Iterator<Item = &'a String>,
+) -> Result<(), OpError> {
+    match names.find(|name| InternalTopic::needs(name)) {
+        None => Ok(()),
+        Some(name) => Err(OpError::new(
+            ErrorCode::InvalidConfig,
+            format!(
+                "{name} of the internal topic '{topic}' cannot be changed: the broker's own state rests on it"
+            ),
+        )),
     }
 }
 

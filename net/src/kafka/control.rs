@@ -11,6 +11,7 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable};
 
 use super::error::{DecodeError, EncodeError};
+use super::groups;
 use super::header::{ReplyHeader, RequestHeader};
 use super::shape;
 use super::shapes::shape_of;
@@ -83,6 +84,18 @@ control_apis! {
     CreatePartitions: CreatePartitionsRequest => CreatePartitionsResponse,
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse,
     DescribeCluster: DescribeClusterRequest => DescribeClusterResponse,
+    OffsetCommit: OffsetCommitRequest => OffsetCommitResponse,
+    OffsetFetch: OffsetFetchRequest => OffsetFetchResponse,
+    JoinGroup: JoinGroupRequest => JoinGroupResponse,
+    Heartbeat: HeartbeatRequest => HeartbeatResponse,
+    LeaveGroup: LeaveGroupRequest => LeaveGroupResponse,
+    SyncGroup: SyncGroupRequest => SyncGroupResponse,
+    DescribeGroups: DescribeGroupsRequest => DescribeGroupsResponse,
+    ListGroups: ListGroupsRequest => ListGroupsResponse,
+    DeleteGroups: DeleteGroupsRequest => DeleteGroupsResponse,
+    OffsetDelete: OffsetDeleteRequest => OffsetDeleteResponse,
+    ConsumerGroupHeartbeat: ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse,
+    ConsumerGroupDescribe: ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse,
 }
 
 /// Asking for the metadata of all topics in a flexible version, librdkafka writes the null array as four zero bytes
@@ -196,7 +209,7 @@ fn normalise(request: &mut ControlRequest, version: i16) {
         ControlRequest::Metadata(request) if version == 0 => {
             request.topics = request.topics.take().filter(|topics| !topics.is_empty());
         }
-        _ => {}
+        request => groups::normalise(request, version),
     }
 }
 
@@ -211,7 +224,7 @@ fn fit_version(reply: &mut ControlReply, version: i16) {
         ControlReply::Metadata(reply) => fit_metadata(reply, version),
         ControlReply::FindCoordinator(reply) => fit_find_coordinator(reply, version),
         ControlReply::DescribeCluster(reply) => fit_describe_cluster(reply, version),
-        _ => {}
+        reply => groups::fit_version(reply, version),
     }
 }
 

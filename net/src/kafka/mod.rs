@@ -6,9 +6,12 @@
 //! [`shape`] walk that refuses lengths the frame cannot hold before the crate allocates for them. Each reply is
 //! encoded with its length prefix and response header. [`refuse`] builds the error replies.
 
+pub mod client;
 pub mod control;
 pub mod error;
 pub mod fetch;
+mod group_shapes;
+pub mod groups;
 pub mod header;
 pub mod produce;
 pub mod refuse;
@@ -27,7 +30,7 @@ pub use fetch::{FetchReply, FetchRequest, decode_fetch, encode_fetch};
 pub use header::{ReplyHeader, RequestHeader, decode_header};
 pub use kafka_protocol::messages;
 pub use kafka_protocol::messages::ApiKey;
-pub use kafka_protocol::protocol::StrBytes;
+pub use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 pub use produce::{ProduceReply, ProduceRequest, decode_produce, encode_produce};
 pub use refuse::{refuse_control, refuse_header, unsupported_reply};
 pub use versions::{Served, api_versions, is_served, served};

@@ -22,6 +22,7 @@ use kafka_protocol::protocol::{StrBytes, VersionRange};
 use super::control::{ControlReply, ControlRequest, decode_checked, encode_reply, frame_reply};
 use super::error::EncodeError;
 use super::fetch::{FETCH_VERSION_MAX, FetchReply, encode_fetch};
+use super::groups;
 use super::header::{ReplyHeader, RequestHeader};
 use super::produce::{PRODUCE_VERSION_MAX, decode_produce, encode_produce};
 use super::unserved::unserved_response;
@@ -44,6 +45,7 @@ pub fn refuse_control(request: &ControlRequest, error: ErrorCode, message: Optio
         ControlRequest::CreatePartitions(request) => create_partitions(request, code, words).into(),
         ControlRequest::IncrementalAlterConfigs(request) => alter_configs(request, code, words).into(),
         ControlRequest::DescribeCluster(_) => describe_cluster(code, words).into(),
+        request => groups::refuse(request, code, words).expect("all other requests are of the group apis"),
     }
 }
 
@@ -185,7 +187,7 @@ pub fn refuse_header(header: ReplyHeader, error: ErrorCode, out: &mut BytesMut) 
         ApiKey::InitProducerId => init_producer_id(code).into(),
         ApiKey::DescribeCluster => describe_cluster(code, None).into(),
         ApiKey::Metadata if header.version >= 13 => MetadataResponse::default().with_error_code(code).into(),
-        _ => return None,
+        _ => groups::refuse_header(header, code)?,
     };
     encode_reply(header, reply, out).ok()
 }

@@ -2,18 +2,19 @@
 
 use kafka_protocol::messages::ApiKey;
 
+use super::group_shapes;
 use super::shape::{Field, Kind, Shape};
 
-const BOOL: Kind = Kind::Fixed(1);
+pub(super) const BOOL: Kind = Kind::Fixed(1);
 const INT8: Kind = Kind::Fixed(1);
 const INT16: Kind = Kind::Fixed(2);
-const INT32: Kind = Kind::Fixed(4);
-const INT64: Kind = Kind::Fixed(8);
-const UUID: Kind = Kind::Fixed(16);
-const TEXTS: Kind = Kind::Array(&Kind::Text);
-const INT32S: Kind = Kind::Array(&INT32);
+pub(super) const INT32: Kind = Kind::Fixed(4);
+pub(super) const INT64: Kind = Kind::Fixed(8);
+pub(super) const UUID: Kind = Kind::Fixed(16);
+pub(super) const TEXTS: Kind = Kind::Array(&Kind::Text);
+pub(super) const INT32S: Kind = Kind::Array(&INT32);
 
-const fn field(kind: Kind) -> Field {
+pub(super) const fn field(kind: Kind) -> Field {
     Field::new(kind)
 }
 
@@ -31,7 +32,7 @@ pub fn shape_of(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::CreatePartitions => Some(&CREATE_PARTITIONS),
         ApiKey::IncrementalAlterConfigs => Some(&INCREMENTAL_ALTER_CONFIGS),
         ApiKey::DescribeCluster => Some(&DESCRIBE_CLUSTER),
-        api => unserved_shape_of(api),
+        api => group_shapes::shape_of(api).or_else(|| unserved_shape_of(api)),
     }
 }
 
@@ -39,11 +40,6 @@ pub fn shape_of(api: ApiKey) -> Option<&'static Shape> {
 fn unserved_shape_of(api: ApiKey) -> Option<&'static Shape> {
     match api {
         ApiKey::Produce => Some(&PRODUCE),
-        ApiKey::OffsetCommit => Some(&OFFSET_COMMIT),
-        ApiKey::OffsetFetch => Some(&OFFSET_FETCH),
-        ApiKey::DescribeGroups => Some(&DESCRIBE_GROUPS),
-        ApiKey::ConsumerGroupDescribe => Some(&CONSUMER_GROUP_DESCRIBE),
-        ApiKey::DeleteGroups => Some(&DELETE_GROUPS),
         ApiKey::DeleteRecords => Some(&DELETE_RECORDS),
         ApiKey::OffsetForLeaderEpoch => Some(&OFFSET_FOR_LEADER_EPOCH),
         ApiKey::AddPartitionsToTxn => Some(&ADD_PARTITIONS_TO_TXN),
@@ -171,50 +167,8 @@ static PRODUCE: Shape = Shape {
     ],
 };
 
-static OFFSET_COMMIT: Shape = Shape {
-    flexible_since: 8,
-    fields: &[
-        field(Kind::Text),
-        field(INT32),
-        field(Kind::Text),
-        field(Kind::Text).since(7).nullable(7),
-        field(INT64).until(4),
-        field(Kind::Array(&Kind::Struct(&[
-            field(Kind::Text),
-            field(Kind::Array(&Kind::Struct(&[
-                field(INT32),
-                field(INT64),
-                field(INT32).since(6),
-                field(Kind::Text).nullable(0),
-            ]))),
-        ]))),
-    ],
-};
-
-static OFFSET_FETCH: Shape = Shape {
-    flexible_since: 6,
-    fields: &[
-        field(Kind::Text).until(7),
-        field(TOPIC_PARTITIONS).until(7).nullable(2),
-        field(Kind::Array(&Kind::Struct(&[
-            field(Kind::Text),
-            field(Kind::Text).since(9).nullable(9),
-            field(INT32).since(9),
-            field(TOPIC_PARTITIONS).nullable(8),
-        ])))
-        .since(8),
-        field(BOOL).since(7),
-    ],
-};
-
 /// Topic names, each with partition indexes.
-const TOPIC_PARTITIONS: Kind = Kind::Array(&Kind::Struct(&[field(Kind::Text), field(INT32S)]));
-
-static DESCRIBE_GROUPS: Shape = Shape { flexible_since: 5, fields: &[field(TEXTS), field(BOOL).since(3)] };
-
-static CONSUMER_GROUP_DESCRIBE: Shape = Shape { flexible_since: 0, fields: &[field(TEXTS), field(BOOL)] };
-
-static DELETE_GROUPS: Shape = Shape { flexible_since: 2, fields: &[field(TEXTS)] };
+pub(super) const TOPIC_PARTITIONS: Kind = Kind::Array(&Kind::Struct(&[field(Kind::Text), field(INT32S)]));
 
 static DELETE_RECORDS: Shape = Shape {
     flexible_since: 2,

@@ -7,21 +7,11 @@ use kafka_protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
 };
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
-use kafka_protocol::messages::consumer_group_describe_response::DescribedGroup as DescribedConsumerGroup;
 use kafka_protocol::messages::create_acls_response::AclCreationResult;
-use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
-use kafka_protocol::messages::describe_groups_response::DescribedGroup;
 use kafka_protocol::messages::describe_transactions_response::TransactionState;
-use kafka_protocol::messages::offset_commit_response::{
-    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
-};
-use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic;
-use kafka_protocol::messages::offset_fetch_response::{
-    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponseTopic,
-};
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
 };
@@ -47,20 +37,12 @@ fn top_level(api: ApiKey, version: i16, code: i16) -> Option<ResponseKind> {
                 $(ApiKey::$api if version >= $since => {
                     Some($response::default().with_error_code(code).into())
                 })*
-                ApiKey::OffsetFetch if (2..=7).contains(&version) => {
-                    Some(OffsetFetchResponse::default().with_error_code(code).into())
-                }
                 _ => None,
             }
         };
     }
     with_code! {
         Fetch since 7 => FetchResponse,
-        JoinGroup since 0 => JoinGroupResponse,
-        Heartbeat since 0 => HeartbeatResponse,
-        LeaveGroup since 0 => LeaveGroupResponse,
-        SyncGroup since 0 => SyncGroupResponse,
-        ListGroups since 0 => ListGroupsResponse,
         SaslHandshake since 0 => SaslHandshakeResponse,
         SaslAuthenticate since 0 => SaslAuthenticateResponse,
         AddPartitionsToTxn since 4 => AddPartitionsToTxnResponse,
@@ -75,14 +57,12 @@ fn top_level(api: ApiKey, version: i16, code: i16) -> Option<ResponseKind> {
         ElectLeaders since 1 => ElectLeadersResponse,
         AlterPartitionReassignments since 0 => AlterPartitionReassignmentsResponse,
         ListPartitionReassignments since 0 => ListPartitionReassignmentsResponse,
-        OffsetDelete since 0 => OffsetDeleteResponse,
         DescribeClientQuotas since 0 => DescribeClientQuotasResponse,
         DescribeUserScramCredentials since 0 => DescribeUserScramCredentialsResponse,
         DescribeQuorum since 0 => DescribeQuorumResponse,
         UpdateFeatures since 0 => UpdateFeaturesResponse,
         UnregisterBroker since 0 => UnregisterBrokerResponse,
         ListTransactions since 0 => ListTransactionsResponse,
-        ConsumerGroupHeartbeat since 0 => ConsumerGroupHeartbeatResponse,
         GetTelemetrySubscriptions since 0 => GetTelemetrySubscriptionsResponse,
         PushTelemetry since 0 => PushTelemetryResponse,
         ListConfigResources since 0 => ListConfigResourcesResponse,
@@ -99,11 +79,6 @@ fn per_item(api: ApiKey, version: i16, mut body: Bytes, code: i16) -> Option<Res
     check_shape(api, version, &body).ok()?;
     let response = match RequestKind::decode(api, &mut body, version).ok()? {
         RequestKind::Produce(request) => produce(request, code)?.into(),
-        RequestKind::OffsetCommit(request) => offset_commit(request, code).into(),
-        RequestKind::OffsetFetch(request) => offset_fetch(request, code).into(),
-        RequestKind::DescribeGroups(request) => describe_groups(request, code).into(),
-        RequestKind::ConsumerGroupDescribe(request) => consumer_group_describe(request, code).into(),
-        RequestKind::DeleteGroups(request) => delete_groups(request, code).into(),
         RequestKind::DeleteRecords(request) => delete_records(request, code).into(),
         RequestKind::OffsetForLeaderEpoch(request) => offset_for_leader_epoch(request, code).into(),
         RequestKind::AddPartitionsToTxn(request) => add_partitions_to_txn(request, code).into(),
@@ -131,65 +106,6 @@ fn produce(request: ProduceRequest, code: i16) -> Option<ProduceResponse> {
             .with_partition_responses(partitions.collect())
     });
     (request.acks != 0).then(|| ProduceResponse::default().with_responses(topics.collect()))
-}
-
-fn offset_commit(request: OffsetCommitRequest, code: i16) -> OffsetCommitResponse {
-    let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            OffsetCommitResponsePartition::default()
-                .with_partition_index(partition.partition_index)
-                .with_error_code(code)
-        });
-        OffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
-    });
-    OffsetCommitResponse::default().with_topics(topics.collect())
-}
-
-/// Version 1 tells errors per partition, version 8 and up per group.
-fn offset_fetch(request: OffsetFetchRequest, code: i16) -> OffsetFetchResponse {
-    let groups = request
-        .groups
-        .into_iter()
-        .map(|group| OffsetFetchResponseGroup::default().with_group_id(group.group_id).with_error_code(code));
-    let topics = request.topics.into_iter().flatten().map(|topic| offset_fetch_topic(topic, code));
-    OffsetFetchResponse::default().with_groups(groups.collect()).with_topics(topics.collect())
-}
-
-fn offset_fetch_topic(topic: OffsetFetchRequestTopic, code: i16) -> OffsetFetchResponseTopic {
-    let partitions = topic.partition_indexes.iter().map(|&index| {
-        OffsetFetchResponsePartition::default()
-            .with_partition_index(index)
-            .with_committed_offset(-1)
-            .with_error_code(code)
-    });
-    OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
-}
-
-fn describe_groups(request: DescribeGroupsRequest, code: i16) -> DescribeGroupsResponse {
-    let groups = request
-        .groups
-        .into_iter()
-        .map(|group| DescribedGroup::default().with_group_id(group).with_error_code(code));
-    DescribeGroupsResponse::default().with_groups(groups.collect())
-}
-
-fn consumer_group_describe(
-    request: ConsumerGroupDescribeRequest,
-    code: i16,
-) -> ConsumerGroupDescribeResponse {
-    let groups = request
-        .group_ids
-        .into_iter()
-        .map(|group| DescribedConsumerGroup::default().with_group_id(group).with_error_code(code));
-    ConsumerGroupDescribeResponse::default().with_groups(groups.collect())
-}
-
-fn delete_groups(request: DeleteGroupsRequest, code: i16) -> DeleteGroupsResponse {
-    let results = request
-        .groups_names
-        .into_iter()
-        .map(|group| DeletableGroupResult::default().with_group_id(group).with_error_code(code));
-    DeleteGroupsResponse::default().with_results(results.collect())
 }
 
 fn delete_records(request: DeleteRecordsRequest, code: i16) -> DeleteRecordsResponse {

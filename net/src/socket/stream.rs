@@ -232,6 +232,11 @@ impl WriteHalf {
         Ok(())
     }
 
+    /// The address of the other side, unless it was gone before we could ask.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.inner.peer
+    }
+
     /// Tells the other side that nothing more will be sent.
     pub fn finish(&mut self) {
         sys::shutdown(self.inner.fd, Shutdown::Write);

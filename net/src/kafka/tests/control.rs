@@ -64,6 +64,45 @@ fn expected(request: RequestKind, version: i16) -> ControlRequest {
         RequestKind::CreatePartitions(request) => ControlRequest::CreatePartitions(request),
         RequestKind::IncrementalAlterConfigs(request) => ControlRequest::IncrementalAlterConfigs(request),
         RequestKind::DescribeCluster(request) => ControlRequest::DescribeCluster(request),
+        other => expected_of_groups(other, version),
+    }
+}
+
+fn expected_of_groups(request: RequestKind, version: i16) -> ControlRequest {
+    match request {
+        RequestKind::JoinGroup(request) => ControlRequest::JoinGroup(request),
+        RequestKind::SyncGroup(request) => ControlRequest::SyncGroup(request),
+        RequestKind::Heartbeat(request) => ControlRequest::Heartbeat(request),
+        RequestKind::LeaveGroup(mut request) => {
+            if version <= 2 {
+                let member = std::mem::take(&mut request.member_id);
+                request.members.push(leave_group_request::MemberIdentity::default().with_member_id(member));
+            }
+            ControlRequest::LeaveGroup(request)
+        }
+        RequestKind::OffsetCommit(request) => ControlRequest::OffsetCommit(request),
+        RequestKind::OffsetFetch(mut request) => {
+            if version <= 7 {
+                let topics = request.topics.take().map(|topics| {
+                    let topics = topics.into_iter().map(|topic| {
+                        offset_fetch_request::OffsetFetchRequestTopics::default()
+                            .with_name(topic.name)
+                            .with_partition_indexes(topic.partition_indexes)
+                    });
+                    topics.collect()
+                });
+                let group = offset_fetch_request::OffsetFetchRequestGroup::default();
+                let id = std::mem::take(&mut request.group_id);
+                request.groups.push(group.with_group_id(id).with_topics(topics));
+            }
+            ControlRequest::OffsetFetch(request)
+        }
+        RequestKind::OffsetDelete(request) => ControlRequest::OffsetDelete(request),
+        RequestKind::ListGroups(request) => ControlRequest::ListGroups(request),
+        RequestKind::DescribeGroups(request) => ControlRequest::DescribeGroups(request),
+        RequestKind::DeleteGroups(request) => ControlRequest::DeleteGroups(request),
+        RequestKind::ConsumerGroupHeartbeat(request) => ControlRequest::ConsumerGroupHeartbeat(request),
+        RequestKind::ConsumerGroupDescribe(request) => ControlRequest::ConsumerGroupDescribe(request),
         other => panic!("no control request: {other:?}"),
     }
 }

@@ -16,10 +16,15 @@ use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
 use kafka_protocol::messages::incremental_alter_configs_request as incremental;
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_delete_request::{
+    OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
@@ -28,6 +33,7 @@ use kafka_protocol::messages::offset_for_leader_epoch_request::{
     OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
@@ -127,23 +133,128 @@ pub fn request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> 
         ApiKey::CreatePartitions => create_partitions(rng).into(),
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs(rng).into(),
         ApiKey::DescribeCluster => describe_cluster(version, rng).into(),
-        api => return unserved_request(api, version, rng),
+        api => return group_request(api, version, rng).or_else(|| unserved_request(api, version, rng)),
     })
 }
 
-fn unserved_request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> {
+fn group_request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> {
     Some(match api {
         ApiKey::OffsetCommit => offset_commit(version, rng).into(),
         ApiKey::OffsetFetch => offset_fetch(version, rng).into(),
-        ApiKey::DescribeGroups => {
-            DescribeGroupsRequest::default().with_groups(rng.few(|rng| rng.text().into())).into()
-        }
+        ApiKey::DescribeGroups => DescribeGroupsRequest::default()
+            .with_groups(rng.few(|rng| rng.text().into()))
+            .with_include_authorized_operations(version >= 3 && rng.flip())
+            .into(),
         ApiKey::ConsumerGroupDescribe => {
             ConsumerGroupDescribeRequest::default().with_group_ids(rng.few(|rng| rng.text().into())).into()
         }
         ApiKey::DeleteGroups => {
             DeleteGroupsRequest::default().with_groups_names(rng.few(|rng| rng.text().into())).into()
         }
+        ApiKey::JoinGroup => join_group(version, rng).into(),
+        ApiKey::SyncGroup => sync_group(version, rng).into(),
+        ApiKey::Heartbeat => HeartbeatRequest::default()
+            .with_group_id(rng.text().into())
+            .with_generation_id(rng.i32())
+            .with_member_id(rng.text())
+            .with_group_instance_id(if version >= 3 { rng.maybe_text() } else { None })
+            .into(),
+        ApiKey::LeaveGroup => leave_group(version, rng).into(),
+        ApiKey::ListGroups => ListGroupsRequest::default()
+            .with_states_filter(if version >= 4 { rng.few(Rng::text) } else { Vec::new() })
+            .with_types_filter(if version >= 5 { rng.few(Rng::text) } else { Vec::new() })
+            .into(),
+        ApiKey::OffsetDelete => offset_delete(rng).into(),
+        ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat(version, rng).into(),
+        _ => return None,
+    })
+}
+
+fn join_group(version: i16, rng: &mut Rng) -> JoinGroupRequest {
+    let protocols =
+        rng.few(|rng| JoinGroupRequestProtocol::default().with_name(rng.text()).with_metadata(rng.bytes()));
+    let mut request = JoinGroupRequest::default()
+        .with_group_id(rng.text().into())
+        .with_session_timeout_ms(rng.i32())
+        .with_member_id(rng.text())
+        .with_protocol_type(rng.text())
+        .with_protocols(protocols);
+    if version >= 1 {
+        request.rebalance_timeout_ms = rng.i32();
+    }
+    if version >= 5 {
+        request.group_instance_id = rng.maybe_text();
+    }
+    if version >= 8 {
+        request.reason = rng.maybe_text();
+    }
+    request
+}
+
+fn sync_group(version: i16, rng: &mut Rng) -> SyncGroupRequest {
+    let assignments = rng.few(|rng| {
+        SyncGroupRequestAssignment::default().with_member_id(rng.text()).with_assignment(rng.bytes())
+    });
+    let mut request = SyncGroupRequest::default()
+        .with_group_id(rng.text().into())
+        .with_generation_id(rng.i32())
+        .with_member_id(rng.text())
+        .with_assignments(assignments);
+    if version >= 3 {
+        request.group_instance_id = rng.maybe_text();
+    }
+    if version >= 5 {
+        request.protocol_type = rng.maybe_text();
+        request.protocol_name = rng.maybe_text();
+    }
+    request
+}
+
+fn leave_group(version: i16, rng: &mut Rng) -> LeaveGroupRequest {
+    let request = LeaveGroupRequest::default().with_group_id(rng.text().into());
+    if version <= 2 {
+        return request.with_member_id(rng.text());
+    }
+    let members = rng.few(|rng| {
+        MemberIdentity::default()
+            .with_member_id(rng.text())
+            .with_group_instance_id(rng.maybe_text())
+            .with_reason(if version >= 5 { rng.maybe_text() } else { None })
+    });
+    request.with_members(members)
+}
+
+fn offset_delete(rng: &mut Rng) -> OffsetDeleteRequest {
+    let topics = rng.few(|rng| {
+        let partitions =
+            rng.few(|rng| OffsetDeleteRequestPartition::default().with_partition_index(rng.i32()));
+        OffsetDeleteRequestTopic::default().with_name(rng.topic()).with_partitions(partitions)
+    });
+    OffsetDeleteRequest::default().with_group_id(rng.text().into()).with_topics(topics)
+}
+
+fn consumer_group_heartbeat(version: i16, rng: &mut Rng) -> ConsumerGroupHeartbeatRequest {
+    let names = rng.flip().then(|| rng.few(Rng::topic));
+    let owned = rng.flip().then(|| {
+        rng.few(|rng| {
+            consumer_group_heartbeat_request::TopicPartitions::default().with_partitions(rng.few(Rng::i32))
+        })
+    });
+    ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(rng.text().into())
+        .with_member_id(rng.text())
+        .with_member_epoch(rng.i32())
+        .with_instance_id(rng.maybe_text())
+        .with_rack_id(rng.maybe_text())
+        .with_rebalance_timeout_ms(rng.i32())
+        .with_subscribed_topic_names(names)
+        .with_subscribed_topic_regex(if version >= 1 { rng.maybe_text() } else { None })
+        .with_server_assignor(rng.maybe_text())
+        .with_topic_partitions(owned)
+}
+
+fn unserved_request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> {
+    Some(match api {
         ApiKey::DeleteRecords => delete_records(rng).into(),
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch(rng).into(),
         ApiKey::AddPartitionsToTxn => add_partitions_to_txn(version, rng).into(),
@@ -376,6 +487,7 @@ fn offset_commit(version: i16, rng: &mut Rng) -> OffsetCommitRequest {
             OffsetCommitRequestPartition::default()
                 .with_partition_index(rng.i32())
                 .with_committed_offset(rng.next() as i64)
+                .with_committed_leader_epoch(if version >= 6 { rng.i32() } else { -1 })
                 .with_committed_metadata(rng.maybe_text())
         });
         OffsetCommitRequestTopic::default().with_name(rng.topic()).with_partitions(partitions)
@@ -383,7 +495,9 @@ fn offset_commit(version: i16, rng: &mut Rng) -> OffsetCommitRequest {
     OffsetCommitRequest::default()
         .with_group_id(rng.text().into())
         .with_member_id(rng.text())
+        .with_generation_id_or_member_epoch(rng.i32())
         .with_group_instance_id(if version >= 7 { rng.maybe_text() } else { None })
+        .with_retention_time_ms(if version <= 4 { rng.next() as i64 } else { -1 })
         .with_topics(topics)
 }
 
@@ -397,14 +511,19 @@ fn offset_fetch(version: i16, rng: &mut Rng) -> OffsetFetchRequest {
             });
             OffsetFetchRequestGroup::default()
                 .with_group_id(rng.text().into())
+                .with_member_id(if version >= 9 { rng.maybe_text() } else { None })
+                .with_member_epoch(if version >= 9 { rng.i32() } else { -1 })
                 .with_topics(rng.flip().then_some(topics))
         });
-        return OffsetFetchRequest::default().with_groups(groups);
+        return OffsetFetchRequest::default().with_groups(groups).with_require_stable(rng.flip());
     }
     let topics = rng.few(|rng| {
         OffsetFetchRequestTopic::default().with_name(rng.topic()).with_partition_indexes(rng.few(Rng::i32))
     });
-    OffsetFetchRequest::default().with_group_id(rng.text().into()).with_topics(Some(topics))
+    OffsetFetchRequest::default()
+        .with_group_id(rng.text().into())
+        .with_topics((version == 1 || rng.flip()).then_some(topics))
+        .with_require_stable(version >= 7 && rng.flip())
 }
 
 fn delete_records(rng: &mut Rng) -> DeleteRecordsRequest {
