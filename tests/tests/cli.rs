@@ -288,3 +288,44 @@ fn the_configuration_page_is_what_the_binary_prints() {
     let page = std::fs::read_to_string(workspace().join("docs/configuration.md")).expect("the page exists");
     assert!(printed == page, "docs/configuration.md is out of date: write it with `heddle config-reference`");
 }
+
+#[test]
+fn groups_are_listed_described_reset_and_deleted() {
+    for mode in PortMode::ALL {
+        let broker = Broker::start(BrokerOptions::new().port_mode(mode));
+        let server = broker.bootstrap();
+        heddle(&server, &["topic", "create", "orders", "--partitions", "3"]).worked();
+        let lines: Vec<u8> = (0..300).flat_map(|number| format!("line {number}\n").into_bytes()).collect();
+        heddle_with_input(&server, &["produce", "orders"], &lines).worked();
+        let read = |arguments: &[&str]| {
+            let all = [&["consume", "orders", "--group", "readers"], arguments].concat();
+            heddle(&server, &all).worked().text().lines().count()
+        };
+        assert_eq!(read(&["--max", "100"]), 100);
+        assert_eq!(read(&["--until-end"]), 200, "the group goes on where it was");
+
+        let listed = heddle(&server, &["group", "list"]).worked().text();
+        assert!(listed.contains("readers") && listed.contains("Empty"), "{listed}");
+        let described = heddle(&server, &["group", "describe", "readers", "--json"]).worked().json();
+        let partitions = described.get("partitions").and_then(|list| list.as_array()).unwrap().clone();
+        assert_eq!(partitions.len(), 3);
+        let sum = |field: &str| partitions.iter().filter_map(|at| at.get(field)?.as_i64()).sum::<i64>();
+        assert_eq!((sum("committed_offset"), sum("end_offset"), sum("lag")), (300, 300, 0));
+
+        let reset = heddle(&server, &["group", "reset", "readers", "--to", "earliest", "--dry-run"]).worked();
+        assert!(reset.text().contains("orders"), "{}", reset.text());
+        assert_eq!(read(&["--until-end"]), 0, "a dry run changes nothing");
+        heddle(&server, &["group", "reset", "readers", "--to", "10"]).worked();
+        assert_eq!(read(&["--until-end"]), 270);
+        heddle(&server, &["group", "reset", "readers", "--to", "latest", "--topic", "orders"]).worked();
+        assert_eq!(read(&["--until-end"]), 0);
+
+        heddle(&server, &["group", "describe", "nobody"]).failed_naming(&["nobody"]);
+        heddle(&server, &["group", "reset", "nobody", "--to", "latest"])
+            .failed_naming(&["nobody", "--topic"]);
+        heddle(&server, &["group", "delete", "readers"]).worked();
+        heddle(&server, &["group", "delete", "readers"]).failed_naming(&["readers"]);
+        let listed = heddle(&server, &["group", "list", "--json"]).worked().text();
+        assert!(!listed.contains("readers"), "{listed}");
+    }
+}

@@ -27,6 +27,8 @@ pub enum Command {
     Produce(ProduceArgs),
     /// Print the records of a topic as they come
     Consume(ConsumeArgs),
+    /// List, describe, reset and delete consumer groups
+    Group(GroupArgs),
     /// Look at the cluster
     Cluster(ClusterArgs),
     /// Say what is wrong with this machine, and what to do
@@ -43,6 +45,7 @@ impl Command {
             Command::Topic(args) => args.connect.json,
             Command::Produce(args) => args.connect.json,
             Command::Consume(args) => args.connect.json,
+            Command::Group(args) => args.connect.json,
             Command::Cluster(args) => args.connect.json,
             Command::Doctor(args) => args.json,
             Command::Serve(_) | Command::ConfigReference => false,
@@ -286,6 +289,61 @@ pub struct ConsumeArgs {
     pub group: Option<String>,
 }
 
+/// `heddle group`
+#[derive(Debug, Args)]
+pub struct GroupArgs {
+    /// Which broker.
+    #[command(flatten)]
+    pub connect: Connect,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: GroupCommand,
+}
+
+/// What can be done with groups.
+#[derive(Debug, Subcommand)]
+pub enum GroupCommand {
+    /// List all groups
+    List,
+    /// Show the members of a group, what it has committed, and how far behind it is
+    Describe {
+        /// Its name
+        group: String,
+    },
+    /// Move what a group without members has committed
+    Reset(ResetArgs),
+    /// Delete a group without members, and what it has committed
+    Delete {
+        /// Its name
+        group: String,
+    },
+}
+
+/// `heddle group reset`
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    /// Its name
+    pub group: String,
+    /// Where to: earliest, latest, an offset, or a time (2026-01-31T12:00:00Z, or @ and milliseconds since 1970)
+    #[arg(long, value_name = "WHERE", value_parser = parse_reset)]
+    pub to: StartAt,
+    /// Only this topic, with all its partitions; may be repeated [default: all that the group has committed]
+    #[arg(long = "topic", value_name = "NAME")]
+    pub topics: Vec<String>,
+    /// Say what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// As where to start consuming, and Kafka's two words for the ends.
+fn parse_reset(text: &str) -> Result<StartAt, String> {
+    match text {
+        "earliest" => Ok(StartAt::Beginning),
+        "latest" => Ok(StartAt::End),
+        text => StartAt::parse(text).map_err(|allowed| allowed.replace("beginning, end", "earliest, latest")),
+    }
+}
+
 /// `heddle cluster`
 #[derive(Debug, Args)]
 pub struct ClusterArgs {
@@ -371,6 +429,11 @@ mod tests {
             "heddle consume a --from beginning --max 3 --format json",
             "heddle consume a --from @1700000000000 --partition 2 --until-end",
             "heddle consume a --group g",
+            "heddle group list --json",
+            "heddle group describe g",
+            "heddle group reset g --to earliest",
+            "heddle group reset g --to 42 --topic a --topic b --dry-run",
+            "heddle group delete g --server host:1",
             "heddle cluster status --json",
             "heddle doctor --json --data-dir /x",
             "heddle config-reference",
@@ -389,6 +452,8 @@ mod tests {
             ("heddle produce a --compression brotli", "none, gzip, snappy, lz4, zstd"),
             ("heddle produce a --acks 2", "all"),
             ("heddle consume a --from yesterday", "beginning"),
+            ("heddle group reset g --to yesterday", "earliest"),
+            ("heddle group reset g", "--to"),
             ("heddle serve --data-dri x", "--data-dir"),
         ] {
             let message = parse(line).unwrap_err().to_string();

@@ -104,9 +104,6 @@ pub enum CliError {
         /// What is wrong with it.
         detail: String,
     },
-    /// Something that this version does not have.
-    #[error("{0}")]
-    NotYet(&'static str),
     /// Sending stopped before the end of the input.
     #[error("{cause}; {acknowledged} records were acknowledged before, of {sent} sent")]
     Stopped {
@@ -204,7 +201,7 @@ mod tests {
 
     #[test]
     fn statuses() {
-        assert_eq!(CliError::NotYet("x").status(), 1);
+        assert_eq!(CliError::Usage("x".to_owned()).status(), 2);
         assert_eq!(CliError::Fatal(Fatal::Bug { detail: String::new() }).status(), 70);
     }
 }

@@ -11,6 +11,8 @@ mod cluster;
 mod consume;
 mod doctor;
 mod error;
+mod group;
+mod kafka;
 mod latency;
 mod output;
 mod produce;
@@ -45,6 +47,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Topic(args) => client(topic::run(args)),
         Command::Produce(args) => client(produce::run(args)),
         Command::Consume(args) => client(consume::run(args)),
+        Command::Group(args) => client(group::run(args)),
         Command::Cluster(args) => match args.command {
             ClusterCommand::Status => client(cluster::status(args.connect)),
             ClusterCommand::Latency(what) => client(latency::show(args.connect, what)),

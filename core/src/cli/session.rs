@@ -38,7 +38,7 @@ impl Environment for OnThisExecutor {
 }
 
 /// `HOST:PORT`, with brackets around an IPv6 address.
-fn address(host: &str, port: u16) -> String {
+pub fn address(host: &str, port: u16) -> String {
     if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 

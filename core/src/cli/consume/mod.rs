@@ -1,5 +1,6 @@
 //! `heddle consume`: subscribes to all partitions and prints what is pushed, until told to stop.
 
+mod group;
 mod printer;
 pub mod start;
 
@@ -32,10 +33,8 @@ pub async fn run(args: ConsumeArgs) -> Result<(), CliError> {
 
 /// As [`run`], to another place.
 pub(super) async fn run_to(args: ConsumeArgs, out: Box<dyn Write>) -> Result<(), CliError> {
-    if args.group.is_some() {
-        return Err(CliError::NotYet(
-            "consumer groups are not in this version of Heddle; without --group every consumer reads all partitions",
-        ));
+    if let Some(group) = &args.group {
+        return group::run(&args, group, out).await;
     }
     let session = Session::open(&args.connect.server).await?;
     let topic = session.topic(&args.topic, false).await?;
@@ -44,8 +43,13 @@ pub(super) async fn run_to(args: ConsumeArgs, out: Box<dyn Write>) -> Result<(),
     signals::install();
     let credit_bytes = (CREDIT_BYTES / partitions.len() as u64).max(CREDIT_BYTES_MIN);
     for partition in partitions {
-        let follower =
-            Follower { session: session.clone(), topic: args.topic.clone(), partition, credit_bytes };
+        let follower = Follower {
+            session: session.clone(),
+            topic: args.topic.clone(),
+            partition,
+            credit_bytes,
+            position: Rc::new(Cell::new(-1)),
+        };
         spawn(run_follower(follower, shared.clone(), args.from, args.until_end));
     }
     future::or(shared.done.wait(), signals::stop_requested()).await;
@@ -145,6 +149,8 @@ struct Follower {
     topic: String,
     partition: PartitionIndex,
     credit_bytes: u64,
+    /// The offset after the last record that was printed.
+    position: Rc<Cell<i64>>,
 }
 
 async fn run_follower(follower: Follower, shared: Rc<Shared>, from: StartAt, until_end: bool) {
@@ -154,11 +160,16 @@ async fn run_follower(follower: Follower, shared: Rc<Shared>, from: StartAt, unt
 
 impl Follower {
     async fn follow(&self, shared: &Shared, from: StartAt, until_end: bool) -> Result<(), CliError> {
+        let start = self.start(from).await?;
+        self.follow_from(shared, start, until_end).await
+    }
+
+    /// Prints from an offset on.
+    async fn follow_from(&self, shared: &Shared, start: Offset, until_end: bool) -> Result<(), CliError> {
         let end = match until_end {
             true => self.resolve(StartFrom::Latest).await?,
             false => Offset::new(i64::MAX),
         };
-        let start = self.start(from).await?;
         let from = StartFrom::Offset(start);
         let mut consumer: Consumer<OnThisExecutor> =
             Consumer::new(self.session.router(), &*self.topic, self.partition, from, self.credit_bytes);
@@ -213,8 +224,15 @@ impl Follower {
             if record.offset >= range.end {
                 return Ok(false);
             }
-            if record.offset >= range.next && !shared.print(self.partition.get(), &record)? {
-                return Ok(false);
+            if record.offset >= range.next {
+                let before = shared.printed.get();
+                let more = shared.print(self.partition.get(), &record)?;
+                if shared.printed.get() > before {
+                    self.position.set(record.offset.next().get());
+                }
+                if !more {
+                    return Ok(false);
+                }
             }
         }
         Ok(true)

@@ -157,7 +157,7 @@ fn what_does_not_exist_is_named() {
     let message = |words: &[&str]| run(&broker, words).unwrap_err().to_string();
     assert!(message(&["consume", "nothing"]).contains("topic `nothing`: it does not exist"));
     assert!(message(&["consume", TOPIC, "--partition", "9"]).contains("has no partition 9; it has 2"));
-    assert!(message(&["consume", TOPIC, "--group", "g"]).contains("consumer groups are not in this version"));
+    assert!(message(&["consume", TOPIC, "--group", "g", "--partition", "0"]).contains("exclude each other"));
     assert!(message(&["produce", TOPIC, "/nonexistent"]).contains("cannot read /nonexistent"));
     assert!(message(&["topic", "alter", TOPIC]).contains("nothing to alter"));
     assert!(message(&["topic", "create", "x"]).contains("creating topic `x`"));
