@@ -370,7 +370,7 @@ pub const ENTRIES: &[Entry] = &[
         GROUPS,
         "offset_metadata_max_bytes",
         Kind::Bytes(0, MIB),
-        "4096",
+        "4KiB",
         "Longest text that a client may commit with an offset.",
     ),
     entry(
