@@ -103,6 +103,11 @@ fn options() -> Options {
     Options { dir: "/data".into(), ..Options::default() }
 }
 
+/// Little to zero at every start.
+fn small() -> Options {
+    Options { wal_file_bytes: 1 << 20, ..options() }
+}
+
 async fn open(disk: &MemoryDisk, options: Options) -> Node {
     let mut recovered = BTreeMap::new();
     let dirs = list_wal_dirs(disk, &options).await.expect("lists");
@@ -382,7 +387,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 60 } else { 2_000 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 40 } else { 2_000 }))]
 
     /// Whatever was told before a crash is there after it, and what is there is a prefix of what was asked.
     #[test]
@@ -394,7 +399,7 @@ proptest! {
         while !is_over {
             is_over = true;
             disk.run(async {
-                let node = open(&disk, options()).await;
+                let node = open(&disk, small()).await;
                 with_disk(&node, ready(&node)).await;
                 let found = with_disk(&node, ask(&node, Ask::Get("n".into()))).await.expect("answers");
                 let found: u64 = found.map_or(0, |n| n.parse().expect("is a number"));
