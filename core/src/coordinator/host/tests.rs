@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    metadata::TopicConfig,
+    metadata::{TopicConfig, internal::InternalTopic},
     runtime::{mesh::LocalFuture, oneshot::Cancelled},
     shard::hooks::ShardHooks,
 };
@@ -100,12 +100,17 @@ struct Node {
 }
 
 fn options() -> Options {
-    Options { dir: "/data".into(), ..Options::default() }
-}
-
-/// Little to zero at every start.
-fn small() -> Options {
-    Options { wal_file_bytes: 1 << 20, ..options() }
+    // Little to zero at every start.
+    Options {
+        dir: "/data".into(),
+        wal_file_bytes: 256 << 10,
+        wal_files_max: 4,
+        group_bytes_max: 64 << 10,
+        direct_drain_bytes: 32 << 10,
+        io_bytes_max: 64 << 10,
+        preallocate_bytes_max: 64 << 10,
+        ..Options::default()
+    }
 }
 
 async fn open(disk: &MemoryDisk, options: Options) -> Node {
@@ -119,7 +124,8 @@ async fn open(disk: &MemoryDisk, options: Options) -> Node {
     let store = store.expect("opens");
     store.retire_old_wals(&dirs).await.expect("retires");
     let at = TopicPartition::new(TopicId::new([3; 16]), PartitionIndex::new(0));
-    let config = std::sync::Arc::new(TopicConfig::default());
+    let settings = InternalTopic::Groups.overrides();
+    let config = std::sync::Arc::new(TopicConfig::parse(&settings).expect("are valid"));
     let log = store.log(at, config.log);
     let id = log.id();
     let partition = Partition::new(at, "notes".into(), log, Epoch::new(0), config);
@@ -399,7 +405,7 @@ proptest! {
         while !is_over {
             is_over = true;
             disk.run(async {
-                let node = open(&disk, small()).await;
+                let node = open(&disk, options()).await;
                 with_disk(&node, ready(&node)).await;
                 let found = with_disk(&node, ask(&node, Ask::Get("n".into()))).await.expect("answers");
                 let found: u64 = found.map_or(0, |n| n.parse().expect("is a number"));
