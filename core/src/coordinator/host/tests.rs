@@ -109,6 +109,7 @@ fn options() -> Options {
         direct_drain_bytes: 32 << 10,
         io_bytes_max: 64 << 10,
         preallocate_bytes_max: 64 << 10,
+        snapshot_bytes_max: 16 << 10,
         ..Options::default()
     }
 }
