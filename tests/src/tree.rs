@@ -211,7 +211,17 @@ pub fn locks_public_sources(file: &SourceFile) -> Vec<String> {
     sources
         .filter(|line| *line != PUBLIC)
         .map(|line| format!("Cargo.lock: {line}: use a release of crates.io"))
+        .chain(npm_registries(file))
         .collect()
+}
+
+/// npm fetches a package from the address in its lock, whatever registry its user has set.
+fn npm_registries(file: &SourceFile) -> impl Iterator<Item = String> {
+    let is_lock = file.path.ends_with("package-lock.json");
+    let named = file.text.lines().find(|line| is_lock && line.contains("\"resolved\": \"http"));
+    named.into_iter().map(|line| {
+        format!("{}: {}: make it again with omit-lockfile-registry-resolved=true", file.path, line.trim())
+    })
 }
 
 /// Files and folders of the workspace that a page names in backticks or links to, and that do not exist; and functions
@@ -323,6 +333,15 @@ pub fn breaks_a_never(manifest: &SourceFile) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_lock_that_names_a_registry_is_found() {
+        let named = "{\n  \"resolved\": \"https://registry.example/a.tgz\",\n  \"integrity\": \"x\"\n}\n";
+        assert_eq!(locks_public_sources(&SourceFile::new("tests/a/package-lock.json", named)).len(), 1);
+        assert!(locks_public_sources(&SourceFile::new("tests/a/package.json", named)).is_empty());
+        let plain = "{\n  \"integrity\": \"x\"\n}\n";
+        assert!(locks_public_sources(&SourceFile::new("tests/a/package-lock.json", plain)).is_empty());
+    }
 
     #[test]
     fn a_missing_sentence_is_found() {

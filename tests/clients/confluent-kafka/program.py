@@ -223,7 +223,7 @@ def tombstones():
 
 @case("timestamps")
 def timestamps():
-    name = create(topic("timestamps"))
+    name = create(topic("timestamps"), retention_ms="-1")
     send(name, [{"value": b"x", "timestamp": 1_600_000_000_123}])
     expect(read(name, 1)[0].timestamp(), (TIMESTAMP_CREATE_TIME, 1_600_000_000_123), "CreateTime")
     name = create(topic("append-time"), message_timestamp_type="LogAppendTime")
@@ -236,7 +236,7 @@ def timestamps():
 
 @case("offsets by time")
 def offsets_by_time():
-    name = create(topic("times"))
+    name = create(topic("times"), retention_ms="-1")
     start = 1_700_000_000_000
     # One batch for each, so that the broker's index is asked and not one batch's base.
     for number in range(10):

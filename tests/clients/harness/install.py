@@ -77,7 +77,7 @@ def node_modules(suite: Path) -> Path:
         run(npm, "ci", "--no-audit", "--no-fund", "--loglevel=error", cwd=folder)
 
     folder = once(places.CACHE / suite.name / "node", "".join(manifest), make)
-    for program in [*suite.glob("*.mjs"), places.CLIENTS / "harness/program.mjs"]:
+    for program in [*suite.glob("*.mjs"), places.CLIENTS / "harness/cases.mjs"]:
         shutil.copy(program, folder)
     return folder
 
