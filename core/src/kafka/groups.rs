@@ -6,7 +6,7 @@
 
 use std::{rc::Rc, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use futures_lite::future;
 use heddle_log_store::Disk;
 use heddle_net::{
@@ -86,7 +86,7 @@ pub async fn handle<D: Disk>(
             // Nobody reads it; but replies before it may still be on their way, and they must go out.
             None => {
                 let refusal = refuse_header(reply_header, ErrorCode::NotCoordinator, &mut BytesMut::new());
-                slot.fill(refusal.unwrap_or_else(Bytes::new));
+                slot.fill(refusal.unwrap_or_default());
             }
         }
     });
