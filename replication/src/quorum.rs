@@ -1,6 +1,41 @@
 //! The commit rule: an offset is committed when enough in-sync replicas hold it.
 
-use heddle_proto::ids::Offset;
+use std::collections::BTreeSet;
+
+use heddle_proto::ids::{NodeId, Offset};
+
+/// The in-sync set of a partition and how many of it make a commit quorum, with the version that metadata gave it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InSync {
+    /// The members, the primary among them.
+    pub members: BTreeSet<NodeId>,
+    /// `min.insync.replicas`, at least 1: the set never becomes smaller, and so many members hold a committed record.
+    pub quorum: usize,
+    /// All members hold a committed record (`commit=all`): slower than the slowest of them, and one that is left can take
+    /// over.
+    pub commit_all: bool,
+    /// Rises with every change within an epoch, so that a change that arrives twice or late is recognised.
+    pub version: u32,
+}
+
+impl InSync {
+    /// How many members, the primary among them, hold a record when it is committed.
+    pub fn commit_quorum(&self) -> usize {
+        if self.commit_all { self.members.len() } else { self.quorum }
+    }
+
+    /// How many answers to a seal are sure to hold every committed record between them: fewer could all lie outside some
+    /// commit quorum.
+    pub fn seal_quorum(&self) -> usize {
+        (self.members.len() + 1).saturating_sub(self.commit_quorum()).max(1)
+    }
+
+    /// The set that a change leads to.
+    #[must_use]
+    pub fn changed(&self, members: BTreeSet<NodeId>) -> InSync {
+        InSync { members, version: self.version + 1, ..*self }
+    }
+}
 
 /// The committed position of a partition.
 ///
@@ -43,6 +78,19 @@ mod tests {
                 .collect();
             let expected = columns[2].parse().ok().map(Offset::new);
             assert_eq!(committed(&mut held, columns[1].parse().expect("a number")), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn any_seal_quorum_meets_any_commit_quorum() {
+        for member_count in 1..=7 {
+            for quorum in 1..=member_count {
+                let members = (0..member_count as u32).map(NodeId::new).collect();
+                let set = InSync { members, quorum, commit_all: false, version: 0 };
+                assert_eq!(set.seal_quorum() + set.commit_quorum(), member_count + 1);
+                let all = InSync { commit_all: true, ..set };
+                assert_eq!(all.seal_quorum() + all.commit_quorum(), member_count + 1);
+            }
         }
     }
 }

@@ -1,0 +1,237 @@
+//! The primary of a partition in one epoch: what its backups hold, what is committed, who is in sync.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use heddle_proto::ids::{Epoch, NodeId, Offset};
+
+use crate::catch_up::Peer;
+use crate::io::{LogView, Output, Refusal};
+use crate::leadership::Change;
+use crate::message::{Join, Life, Message};
+use crate::quorum::{self, InSync};
+use crate::replica::Config;
+use crate::rules::Rule;
+
+/// State of a primary. It lives as long as its epoch, and no longer than the process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Primary {
+    /// The epoch in which it leads.
+    pub epoch: Epoch,
+    /// Where its log ended when it was elected. What lies before may be committed without this primary knowing it.
+    pub elected_end: Offset,
+    me: NodeId,
+    in_sync: InSync,
+    /// The set it has asked metadata for, until metadata has answered.
+    pending: Option<InSync>,
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+impl Primary {
+    /// Begins to lead.
+    pub fn new(epoch: Epoch, me: NodeId, elected_end: Offset, in_sync: InSync) -> Primary {
+        Primary { epoch, elected_end, me, in_sync, pending: None, peers: BTreeMap::new() }
+    }
+
+    /// Takes over the in-sync set that metadata holds.
+    pub fn update(&mut self, in_sync: &InSync) {
+        if in_sync.version > self.in_sync.version {
+            self.in_sync = in_sync.clone();
+            self.pending = None;
+        }
+    }
+
+    /// Whether enough members acknowledge in this epoch for new records to be committed.
+    ///
+    /// # Errors
+    /// [`Refusal::NotEnoughReplicas`].
+    pub fn admits(&self) -> Result<(), Refusal> {
+        let acknowledges = |node: &&NodeId| {
+            **node == self.me || self.peers.get(node).is_some_and(|peer| peer.held.is_some())
+        };
+        let in_sync_count = self.in_sync.members.iter().filter(acknowledges).count();
+        if in_sync_count < self.in_sync.quorum {
+            return Err(Refusal::NotEnoughReplicas { in_sync_count, quorum: self.in_sync.quorum });
+        }
+        Ok(())
+    }
+
+    /// A backup asks where its log parts from ours.
+    pub fn on_join(
+        &mut self,
+        from: NodeId,
+        join: &Join,
+        log: &LogView,
+        committed: Offset,
+        config: &Config,
+        out: &mut Vec<Output>,
+    ) {
+        let life = join.life;
+        let known = self.peers.get(&from).map(|peer| peer.life);
+        if known.is_some_and(|known| life < known) && config.rules.hold(Rule::AckOfThisLife) {
+            return;
+        }
+        if known != Some(life) {
+            self.peers.insert(from, Peer::joined(life));
+        }
+        // Where a log no longer knows its older epochs, what the backup knows to be committed is shared all the same.
+        let forgotten = log.history.is_full()
+            || join.history.is_full()
+            || log.start > Offset::ZERO
+            || join.start > Offset::ZERO;
+        let certain = join.committed.min(join.end).min(log.written);
+        let unknown = if forgotten { certain } else { Offset::ZERO };
+        let shared = log.history.shared_end(log.written, &join.history, join.end).unwrap_or(unknown);
+        let (epoch, elected_end, start) = (self.epoch, self.elected_end, log.start);
+        let message = Message::Welcome { epoch, life, shared, start, elected_end, committed };
+        out.push(Output::Send { to: from, message });
+    }
+
+    /// A backup says how far it is. What it cannot have got from here is its bug, and ignored; our log ends at `end`.
+    pub fn on_ack(
+        &mut self,
+        from: NodeId,
+        life: Life,
+        (written, held): (Offset, Option<Offset>),
+        end: Offset,
+        config: &Config,
+    ) {
+        if written > end || held > Some(end) {
+            return;
+        }
+        if !config.rules.hold(Rule::AckOfThisEpoch) {
+            self.peers.entry(from).or_insert_with(|| Peer::joined(life));
+        }
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        if peer.life == life || !config.rules.hold(Rule::AckOfThisLife) {
+            peer.acked(written, held);
+        }
+    }
+
+    /// Sends to every backup what it is due.
+    pub fn send_due(&mut self, log: &LogView, committed: Offset, config: &Config, out: &mut Vec<Output>) {
+        for (node, peer) in &mut self.peers {
+            if peer.skip_removed(log.start) {
+                let (epoch, life, shared, start) = (self.epoch, peer.life, peer.written, log.start);
+                let elected_end = self.elected_end;
+                let message = Message::Welcome { epoch, life, shared, start, elected_end, committed };
+                out.push(Output::Send { to: *node, message });
+            }
+            if let Some((from, upto)) = peer.next_range(log.written, config.catch_up_records_max) {
+                out.push(append(self.epoch, *node, peer.life, from, upto, log, committed));
+            }
+        }
+    }
+
+    /// What one backup has not acknowledged is due again; when that is nothing, the commit position alone is sent.
+    pub fn resend(&mut self, to: NodeId, log: &LogView, committed: Offset, out: &mut Vec<Output>) {
+        let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.is_streaming()) else { return };
+        peer.rewind();
+        if peer.written == log.written {
+            out.push(append(self.epoch, to, peer.life, log.written, log.written, log, committed));
+        }
+    }
+
+    /// What may be committed, given what this primary holds itself.
+    pub fn committable(&self, own: Offset, config: &Config) -> Option<Offset> {
+        let by_current = self.committable_by(&self.in_sync, own, config)?;
+        match &self.pending {
+            Some(pending) if config.rules.hold(Rule::BothSets) => {
+                Some(by_current.min(self.committable_by(pending, own, config)?))
+            }
+            _ => Some(by_current),
+        }
+    }
+
+    fn committable_by(&self, set: &InSync, own: Offset, config: &Config) -> Option<Offset> {
+        let others_needed = set.commit_quorum() - 1;
+        let others_needed = if config.rules.hold(Rule::CommitQuorum) {
+            others_needed
+        } else {
+            others_needed.saturating_sub(1)
+        };
+        if others_needed == 0 {
+            return Some(own);
+        }
+        let mut held: Vec<Offset> =
+            set.members.iter().filter_map(|node| self.peers.get(node)?.held).collect();
+        Some(own.min(quorum::committed(&mut held, others_needed)?))
+    }
+
+    /// Asks for the in-sync set without `node`, when that is safe.
+    pub fn shrink(
+        &mut self,
+        node: NodeId,
+        own: Option<Offset>,
+        committed: Offset,
+        config: &Config,
+        out: &mut Vec<Output>,
+    ) {
+        let mut members = self.in_sync.members.clone();
+        if node != self.me && members.remove(&node) && members.len() >= self.in_sync.quorum {
+            let rules = config.rules;
+            let owed_committed =
+                if rules.hold(Rule::ShrinkKeepsCommitted) { committed } else { Offset::ZERO };
+            let owed_elected =
+                if rules.hold(Rule::ShrinkKeepsElectedLog) { self.elected_end } else { Offset::ZERO };
+            self.propose(members, own, owed_committed.max(owed_elected));
+        }
+        self.ask(out);
+    }
+
+    /// Asks for the in-sync set with `node`, when that acknowledges in this epoch and has caught up.
+    pub fn grow(
+        &mut self,
+        node: NodeId,
+        own: Option<Offset>,
+        committed: Offset,
+        config: &Config,
+        out: &mut Vec<Output>,
+    ) {
+        let owed = if config.rules.hold(Rule::GrowKeepsCommitted) { committed } else { Offset::ZERO };
+        let caught_up = self.position(node, own).is_some_and(|held| held >= owed);
+        let mut members = self.in_sync.members.clone();
+        if caught_up && members.insert(node) {
+            self.propose(members, own, owed);
+        }
+        self.ask(out);
+    }
+
+    /// Wants another set, if a commit quorum of it holds all that may be committed: the elections of the smaller set need
+    /// fewer answers. One change at a time.
+    fn propose(&mut self, members: BTreeSet<NodeId>, own: Option<Offset>, owed: Offset) {
+        let wanted = self.in_sync.changed(members);
+        let holds = |node: &&NodeId| self.position(**node, own).unwrap_or(Offset::ZERO) >= owed;
+        if self.pending.is_none() && wanted.members.iter().filter(holds).count() >= wanted.commit_quorum() {
+            self.pending = Some(wanted);
+        }
+    }
+
+    /// What a member holds and has acknowledged in this epoch.
+    fn position(&self, node: NodeId, own: Option<Offset>) -> Option<Offset> {
+        if node == self.me { own } else { self.peers.get(&node)?.held }
+    }
+
+    /// Asks metadata for the change that is under way, again if need be.
+    fn ask(&self, out: &mut Vec<Output>) {
+        if let Some(pending) = &self.pending {
+            out.push(Output::Change(Change {
+                epoch: self.epoch,
+                from: self.in_sync.clone(),
+                members: pending.members.clone(),
+            }));
+        }
+    }
+}
+
+fn append(
+    epoch: Epoch,
+    to: NodeId,
+    life: Life,
+    from: Offset,
+    upto: Offset,
+    log: &LogView,
+    committed: Offset,
+) -> Output {
+    let history = log.history.of_range(from, upto);
+    Output::Send { to, message: Message::Append { epoch, life, from, upto, history, committed } }
+}
