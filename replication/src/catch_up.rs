@@ -1,9 +1,9 @@
-//! What a primary sends to one backup next: at once when the backup keeps up, one bounded range after the other when it is
-//! far behind.
+//! What a primary sends to one backup next, and how urgent that is. How much of it goes at once is the stream's to say.
 
 use heddle_proto::ids::Offset;
 
 use crate::message::Life;
+use crate::stream::outbound::Pace;
 
 /// What a primary knows of a backup that has joined in its epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,17 +51,13 @@ impl Peer {
         self.sent.is_some()
     }
 
-    /// The next range to send of a log that ends at `end`. Who is more than `records_max` behind gets one range of that
-    /// size at a time, so that its catch-up never fills the stream that others share.
-    pub fn next_range(&mut self, end: Offset, records_max: i64) -> Option<(Offset, Offset)> {
+    /// What is to be sent of a log that ends at `end`. Who is more than `records_max` behind catches up: within the budget
+    /// for that, so that it never fills the stream that others share.
+    pub fn next_range(&mut self, end: Offset, records_max: i64) -> Option<(Offset, Offset, Pace)> {
         let from = self.sent.filter(|sent| *sent < end)?;
-        let catches_up = end.since(self.written) > records_max;
-        if catches_up && from > self.written {
-            return None;
-        }
-        let upto = if catches_up { end.min(from.plus(records_max)) } else { end };
-        self.sent = Some(upto);
-        Some((from, upto))
+        let pace = if end.since(self.written) > records_max { Pace::CatchUp } else { Pace::Hot };
+        self.sent = Some(end);
+        Some((from, end, pace))
     }
 }
 
@@ -70,21 +66,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_keeps_up_gets_all_and_who_does_not_gets_pieces() {
+    fn who_keeps_up_is_hot_and_who_lags_catches_up() {
         let at = Offset::new;
         let mut peer = Peer::joined(Life(1));
         assert_eq!(peer.next_range(at(5), 10), None, "not before it has confirmed where the logs part");
         peer.acked(at(2), None);
-        assert_eq!(peer.next_range(at(5), 10), Some((at(2), at(5))));
-        assert_eq!(peer.next_range(at(7), 10), Some((at(5), at(7))), "pipelined");
-        assert_eq!(peer.next_range(at(100), 10), None, "too far behind: first it acknowledges");
-        peer.acked(at(7), None);
-        assert_eq!(peer.next_range(at(100), 10), Some((at(7), at(17))));
+        assert_eq!(peer.next_range(at(5), 10), Some((at(2), at(5), Pace::Hot)));
+        assert_eq!(peer.next_range(at(7), 10), Some((at(5), at(7), Pace::Hot)), "pipelined");
+        assert_eq!(peer.next_range(at(100), 10), Some((at(7), at(100), Pace::CatchUp)));
         assert_eq!(peer.next_range(at(100), 10), None);
+        peer.acked(at(95), None);
+        assert_eq!(peer.next_range(at(101), 10), Some((at(100), at(101), Pace::Hot)), "caught up");
         peer.rewind();
-        assert_eq!(peer.next_range(at(100), 10), Some((at(7), at(17))), "after a loss again");
-        assert!(!peer.skip_removed(at(17)));
+        assert_eq!(peer.next_range(at(101), 10), Some((at(95), at(101), Pace::Hot)), "after a loss again");
         peer.rewind();
-        assert!(peer.skip_removed(at(17)), "what it lacks is gone");
+        assert!(!peer.skip_removed(at(95)));
+        assert!(peer.skip_removed(at(96)), "what it lacks is gone");
     }
 }

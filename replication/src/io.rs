@@ -5,6 +5,7 @@ use heddle_proto::ids::{Epoch, NodeId, Offset};
 use crate::history::History;
 use crate::leadership::{Change, Grant, SealAnswer};
 use crate::message::Message;
+use crate::stream::outbound::Pace;
 
 /// What a replica keeps on stable storage beside its log, always synced whatever the topic's durability.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +75,8 @@ pub enum Output {
         to: NodeId,
         /// What.
         message: Message,
+        /// How urgent the records of an append are.
+        pace: Pace,
     },
     /// Write to stable storage, then report [`Input::Recorded`]. One at a time.
     Record(Promise),
@@ -113,6 +116,13 @@ pub enum Output {
     Stopped,
     /// This replica must not go on: what it is told contradicts what it knows. An operator has to look.
     Halt(Fault),
+}
+
+impl Output {
+    /// Something to send that brings no records.
+    pub(crate) fn say(to: NodeId, message: Message) -> Output {
+        Output::Send { to, message, pace: Pace::Hot }
+    }
 }
 
 /// A contradiction that only a bug or damaged data can cause.

@@ -164,7 +164,9 @@ impl Leadership {
             return Err(Refused::TooFewAnswers);
         }
         let best = answers.into_iter().max_by_key(|(node, answer)| {
-            (answer.last_epoch, answer.end, !answer.forgot, std::cmp::Reverse(**node))
+            // Retention may have removed the last record of a log: what its replica accepted says as much of it.
+            let newest = answer.last_epoch.max(answer.accepted);
+            (newest, answer.end, !answer.forgot, std::cmp::Reverse(**node))
         });
         let (node, life) = best.map(|(node, answer)| (*node, answer.life)).ok_or(Refused::TooFewAnswers)?;
         self.grant_to(election.epoch, node, life, true);

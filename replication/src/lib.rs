@@ -8,6 +8,9 @@
 //!
 //! # The contract
 //!
+//! Every output means *now*, in the order given: what depends on stable storage comes out of the step that is told that the
+//! disk has it. So a driver cannot acknowledge too early by accident (`docs/decisions/022-replication-effects.md`).
+//!
 //! The machine knows positions, never records. The driver owns the log, and promises:
 //!
 //! - Inputs say what *has* happened: [`io::Input::Durable`] after the write completed, [`io::Input::Recorded`] after the
@@ -30,7 +33,7 @@
 //!
 //! # Where things are
 //!
-//! [`primary`] commits and changes the in-sync set, with [`catch_up`] for what each backup is sent next; [`backup`] and
+//! [`stream`] carries what all partitions of a core say to those of another. [`primary`] commits and changes the in-sync set, with [`catch_up`] for what each backup is sent next; [`backup`] and
 //! [`history`] find where two logs part; [`quorum`] counts; [`rules`] names every rule, so that a test can take one out.
 
 pub mod backup;
@@ -43,3 +46,4 @@ pub mod primary;
 pub mod quorum;
 pub mod replica;
 pub mod rules;
+pub mod stream;

@@ -63,6 +63,15 @@ pub enum Message {
         /// What the primary has committed.
         committed: Offset,
     },
+    /// Primary to backup: so much is committed. Asks for no acknowledgement.
+    Commit {
+        /// The primary's epoch.
+        epoch: Epoch,
+        /// The life that joined.
+        life: Life,
+        /// What the primary has committed.
+        committed: Offset,
+    },
     /// Backup to primary: how far I am.
     Ack {
         /// The epoch it is given in.
@@ -84,6 +93,7 @@ impl Message {
             Message::Join(Join { epoch, .. })
             | Message::Welcome { epoch, .. }
             | Message::Append { epoch, .. }
+            | Message::Commit { epoch, .. }
             | Message::Ack { epoch, .. } => *epoch,
         }
     }

@@ -55,6 +55,26 @@ impl Primary {
         Ok(())
     }
 
+    /// The in-sync set.
+    pub fn members(&self) -> &BTreeSet<NodeId> {
+        &self.in_sync.members
+    }
+
+    /// Whether it has asked metadata for another set and has not heard of it since.
+    pub fn is_changing(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// What has arrived at a backup that has joined.
+    pub fn written(&self, node: NodeId) -> Option<Offset> {
+        self.peers.get(&node).map(|peer| peer.written)
+    }
+
+    /// What a backup has acknowledged in this epoch.
+    pub fn held(&self, node: NodeId) -> Option<Offset> {
+        self.peers.get(&node)?.held
+    }
+
     /// A backup asks where its log parts from ours.
     pub fn on_join(
         &mut self,
@@ -83,7 +103,7 @@ impl Primary {
         let shared = log.history.shared_end(log.written, &join.history, join.end).unwrap_or(unknown);
         let (epoch, elected_end, start) = (self.epoch, self.elected_end, log.start);
         let message = Message::Welcome { epoch, life, shared, start, elected_end, committed };
-        out.push(Output::Send { to: from, message });
+        out.push(Output::say(from, message));
     }
 
     /// A backup says how far it is. What it cannot have got from here is its bug, and ignored; our log ends at `end`.
@@ -114,10 +134,11 @@ impl Primary {
                 let (epoch, life, shared, start) = (self.epoch, peer.life, peer.written, log.start);
                 let elected_end = self.elected_end;
                 let message = Message::Welcome { epoch, life, shared, start, elected_end, committed };
-                out.push(Output::Send { to: *node, message });
+                out.push(Output::say(*node, message));
             }
-            if let Some((from, upto)) = peer.next_range(log.written, config.catch_up_records_max) {
-                out.push(append(self.epoch, *node, peer.life, from, upto, log, committed));
+            if let Some((from, upto, pace)) = peer.next_range(log.written, config.catch_up_records_max) {
+                let message = append(self.epoch, peer.life, (from, upto), log, committed);
+                out.push(Output::Send { to: *node, message, pace });
             }
         }
     }
@@ -127,7 +148,8 @@ impl Primary {
         let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.is_streaming()) else { return };
         peer.rewind();
         if peer.written == log.written {
-            out.push(append(self.epoch, to, peer.life, log.written, log.written, log, committed));
+            let message = append(self.epoch, peer.life, (log.written, log.written), log, committed);
+            out.push(Output::say(to, message));
         }
     }
 
@@ -178,7 +200,8 @@ impl Primary {
         self.ask(out);
     }
 
-    /// Asks for the in-sync set with `node`, when that acknowledges in this epoch and has caught up.
+    /// Asks for the in-sync set with `node`, when that acknowledges in this epoch and has caught up. The others need not do so
+    /// now: what is committed they held when it was, and one that is gone for good can leave only when somebody has come.
     pub fn grow(
         &mut self,
         node: NodeId,
@@ -190,13 +213,13 @@ impl Primary {
         let owed = if config.rules.hold(Rule::GrowKeepsCommitted) { committed } else { Offset::ZERO };
         let caught_up = self.position(node, own).is_some_and(|held| held >= owed);
         let mut members = self.in_sync.members.clone();
-        if caught_up && members.insert(node) {
-            self.propose(members, own, owed);
+        if caught_up && members.insert(node) && self.pending.is_none() {
+            self.pending = Some(self.in_sync.changed(members));
         }
         self.ask(out);
     }
 
-    /// Wants another set, if a commit quorum of it holds all that may be committed: the elections of the smaller set need
+    /// Wants a smaller set, if a commit quorum of it holds all that may be committed: the elections of the smaller set need
     /// fewer answers. One change at a time.
     fn propose(&mut self, members: BTreeSet<NodeId>, own: Option<Offset>, owed: Offset) {
         let wanted = self.in_sync.changed(members);
@@ -225,13 +248,11 @@ impl Primary {
 
 fn append(
     epoch: Epoch,
-    to: NodeId,
     life: Life,
-    from: Offset,
-    upto: Offset,
+    (from, upto): (Offset, Offset),
     log: &LogView,
     committed: Offset,
-) -> Output {
+) -> Message {
     let history = log.history.of_range(from, upto);
-    Output::Send { to, message: Message::Append { epoch, life, from, upto, history, committed } }
+    Message::Append { epoch, life, from, upto, history, committed }
 }

@@ -24,7 +24,7 @@ pub enum Hold {
 pub struct Config {
     /// The topic's durability.
     pub hold: Hold,
-    /// A backup further behind than this is sent one range of this many records at a time.
+    /// A backup further behind than this many records catches up, within the budget for that.
     pub catch_up_records_max: i64,
     /// Which rules hold: all of them.
     pub rules: Rules,
@@ -178,6 +178,22 @@ impl Replica {
         }
     }
 
+    /// What it knows as primary, if it is one.
+    pub fn primary(&self) -> Option<&Primary> {
+        match &self.role {
+            Role::Primary(primary) => Some(primary),
+            _ => None,
+        }
+    }
+
+    /// The primary that it has asked where their logs part, while that has not answered.
+    pub fn joins(&self) -> Option<NodeId> {
+        match &self.role {
+            Role::Backup(backup) if backup.greeting.is_none() => Some(backup.primary),
+            _ => None,
+        }
+    }
+
     /// The offset after the last record known to be committed.
     pub fn committed(&self) -> Offset {
         self.committed
@@ -250,6 +266,11 @@ impl Replica {
                 backup.ack_again();
                 self.on_append(from, upto, &history, committed, out);
             }
+            (Role::Backup(backup), Message::Commit { epoch, life, committed })
+                if epoch == backup.epoch && life == self.life && backup.greeting.is_some() =>
+            {
+                self.learn_committed(committed);
+            }
             _ => {}
         }
     }
@@ -298,6 +319,11 @@ impl Replica {
             self.log.history.extend(end, history);
             self.log.written = upto;
         }
+        self.learn_committed(committed);
+    }
+
+    /// What this replica has of what the primary has committed: after the greeting all it has is the primary's.
+    fn learn_committed(&mut self, committed: Offset) {
         let committed = committed.min(self.log.written);
         if committed > self.committed {
             self.committed = committed;
@@ -312,7 +338,7 @@ impl Replica {
                 None => {
                     let lossy = backup.lossy;
                     let join = self.join(lossy);
-                    out.push(Output::Send { to: peer, message: join });
+                    out.push(Output::say(peer, join));
                 }
                 Some(_) => backup.ack_again(),
             },
@@ -336,7 +362,7 @@ impl Replica {
         if node != self.me {
             let lossy = grant.lossy > self.committed_in;
             self.role = Role::Backup(Backup::new(grant.epoch, node, lossy));
-            out.push(Output::Send { to: node, message: self.join(lossy) });
+            out.push(Output::say(node, self.join(lossy)));
         } else if life == self.life || !self.config.rules.hold(Rule::LeadInOneLife) {
             self.role =
                 Role::Primary(Primary::new(grant.epoch, self.me, self.log.written, grant.in_sync.clone()));
@@ -478,7 +504,7 @@ impl Replica {
             && backup.greeting.is_some()
             && let Some(message) = backup.due_ack(life, written, held)
         {
-            out.push(Output::Send { to: backup.primary, message });
+            out.push(Output::say(backup.primary, message));
         }
     }
 

@@ -6,10 +6,13 @@ use heddle_proto::ids::NodeId;
 use heddle_replication::io::Input;
 
 use super::instance::Instance;
-use super::world::World;
+use super::world::{Violation, World};
 
 /// Rounds in which everything under way is delivered. The longest recovery seen takes 12.
 const ROUNDS_MAX: usize = 40;
+
+/// A record is appended again so often: elections under way end with the first.
+const APPENDS_MAX: usize = 3;
 
 /// The state an instance begins in: the first node leads in epoch 1, all others follow it.
 pub fn begun(instance: &Instance) -> World {
@@ -37,7 +40,7 @@ fn depose(instance: &Instance, world: &mut World) {
     let others: Vec<usize> = (1..instance.node_count).collect();
     let leads = |world: &World| {
         let primary = world.primary().filter(|primary| *primary != 0);
-        primary.is_some_and(|primary| world.machine(primary).is_some_and(|machine| machine.admits().is_ok()))
+        primary.is_some_and(|primary| admits(world, primary))
     };
     run(instance, world, &others, false, leads);
     if let Some(primary) = world.primary() {
@@ -54,8 +57,8 @@ pub enum Stuck {
     NobodyLeads,
     /// A record was not committed.
     NothingCommits,
-    /// It recovered, but something was lost or contradicts.
-    Broken,
+    /// It recovered, but something was lost (`None`) or contradicts.
+    Broken(Option<Violation>),
 }
 
 /// Whether a record can be committed from here once the faults end: with all nodes up, and with any one of them down for good
@@ -91,22 +94,34 @@ fn commits(instance: &Instance, world: &World, up: &[usize]) -> Result<(), Stuck
             world.crash(index, 0, false);
         }
     }
-    let mends = true;
-    let begun = run(instance, &mut world, up, mends, |world| {
-        world.primary().is_some_and(|primary| {
-            world.machine(primary).is_some_and(|machine| machine.admits().is_ok()) && up.contains(&primary)
-        })
-    });
-    let primary = world.primary().filter(|_| begun).ok_or(Stuck::NobodyLeads)?;
-    world.append(instance, primary);
-    let wanted = world.nodes[primary].log.len();
-    if !run(instance, &mut world, up, mends, |world| world.ghost.committed.len() >= wanted) {
-        return Err(Stuck::NothingCommits);
+    if !(0..APPENDS_MAX).any(|_| commits_one(instance, &mut world, up)) {
+        let leads = world.primary().is_some_and(|primary| admits(&world, primary) && up.contains(&primary));
+        return Err(if leads { Stuck::NothingCommits } else { Stuck::NobodyLeads });
     }
     if world.ghost.violation.is_some() || world.has_lost() {
-        return Err(Stuck::Broken);
+        return Err(Stuck::Broken(world.ghost.violation));
     }
     Ok(())
+}
+
+/// Whether a record that is appended now is committed. An election that was under way may end for a replica that lacks it:
+/// nobody was told that it is there, and a client sends it again.
+fn commits_one(instance: &Instance, world: &mut World, up: &[usize]) -> bool {
+    let mends = true;
+    run(instance, world, up, mends, |world| {
+        world.primary().is_some_and(|primary| admits(world, primary) && up.contains(&primary))
+    });
+    let Some(primary) = world.primary() else { return false };
+    world.append(instance, primary);
+    let wanted = world.nodes[primary].log.len();
+    run(instance, world, up, mends, |world| {
+        world.ghost.committed.len() >= wanted || world.primary() != Some(primary)
+    });
+    world.ghost.committed.len() >= wanted
+}
+
+fn admits(world: &World, index: usize) -> bool {
+    world.machine(index).is_some_and(|machine| machine.admits().is_ok())
 }
 
 /// Lets everything under way arrive until `done`, restarting nodes and electing as a controller would.

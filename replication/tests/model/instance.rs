@@ -42,8 +42,11 @@ pub struct Instance {
     pub deposed_before: bool,
     /// Records in every log in the beginning, committed.
     pub records_before: usize,
+    /// Primaries tell commit positions by messages of their own as well.
+    pub tells_commits: bool,
     pub packets_max: usize,
-    pub catch_up_records_max: i64,
+    /// Longer ranges travel in pieces.
+    pub piece_records_max: i64,
     pub budget: Budget,
     /// Check in every state that the partition recovers when the faults end.
     pub check_healing: bool,
@@ -62,8 +65,9 @@ impl Instance {
             slow_disks: 0,
             deposed_before: false,
             records_before: 0,
+            tells_commits: false,
             packets_max: 3,
-            catch_up_records_max: 8,
+            piece_records_max: 8,
             budget,
             check_healing: false,
         }

@@ -115,6 +115,12 @@ fn apply(log: &mut Vec<Record>, write: &LogWrite) {
 }
 
 impl Node {
+    /// Whether all of `claimed` is on stable storage here, as far as retention has left it.
+    fn holds_on_disk(&self, claimed: &[Record]) -> bool {
+        let start = self.disk_start.min(claimed.len());
+        self.disk_log.len() >= claimed.len() && self.disk_log[start..claimed.len()] == claimed[start..]
+    }
+
     fn apply_to_disk(&mut self, write: &LogWrite) {
         apply(&mut self.disk_log, write);
         match write {
@@ -199,7 +205,7 @@ impl World {
     ) {
         for output in outputs {
             match output {
-                Output::Send { to, message } => self.send(instance, index, to, message),
+                Output::Send { to, message, pace: _ } => self.send(instance, index, to, message),
                 Output::Record(promise) => self.node(index).promise_write = Some(promise),
                 Output::Append { from, upto } => {
                     let range = from.since(carried.0) as usize..upto.since(carried.0) as usize;
@@ -225,6 +231,7 @@ impl World {
                 }
                 Output::Committed(committed) => {
                     self.on_committed(instance, index, committed.get() as usize);
+                    self.tell_commit(instance, index, committed);
                 }
                 Output::Answer { epoch, answer } => {
                     Arc::make_mut(&mut self.leadership).answer(node_id(index), epoch, answer);
@@ -242,13 +249,35 @@ impl World {
     }
 
     fn send(&mut self, instance: &Instance, from: usize, to: NodeId, message: Message) {
-        let records = match &message {
-            Message::Append { from: first, upto, .. } => {
-                self.nodes[from].log[first.get() as usize..upto.get() as usize].to_vec()
-            }
-            _ => Vec::new(),
+        let to = to.get() as usize;
+        let Message::Append { epoch, life, from: first, upto, history, committed } = message else {
+            return self.put(instance, Packet::Peer { from, to, message, records: Vec::new() });
         };
-        self.put(instance, Packet::Peer { from, to: to.get() as usize, message, records });
+        // A stream cuts long ranges into pieces.
+        let mut first = first;
+        loop {
+            let piece_end = upto.min(first.plus(instance.piece_records_max));
+            let records = self.nodes[from].log[first.get() as usize..piece_end.get() as usize].to_vec();
+            let history = history.of_range(first, piece_end);
+            let message = Message::Append { epoch, life, from: first, upto: piece_end, history, committed };
+            self.put(instance, Packet::Peer { from, to, message, records });
+            first = piece_end;
+            if first == upto {
+                return;
+            }
+        }
+    }
+
+    /// What a stream does with a commit position that no records carry.
+    fn tell_commit(&mut self, instance: &Instance, index: usize, committed: Offset) {
+        let Some(epoch) = self.machine(index).and_then(Replica::leads).filter(|_| instance.tells_commits)
+        else {
+            return;
+        };
+        for other in (0..self.nodes.len()).filter(|other| *other != index) {
+            let message = Message::Commit { epoch, life: self.nodes[other].life, committed };
+            self.send(instance, index, node_id(other), message);
+        }
     }
 
     /// A network that is full loses what is new. Nothing is lost by that which could not have been lost anyway.
@@ -270,14 +299,16 @@ impl World {
         }
         let claimed = &node.log[..committed];
         let shared = claimed.len().min(self.ghost.committed.len());
-        let mut agrees = claimed[..shared] == self.ghost.committed[..shared];
+        // What retention has removed here nobody can see any more.
+        let start = (machine.log().start.get() as usize).min(shared);
+        let mut agrees = claimed[start..shared] == self.ghost.committed[start..shared];
         let mut alone = true;
         let mut is_held = true;
         let ghost = Arc::make_mut(&mut self.ghost);
         if let Some(epoch) = machine.leads() {
             ghost.committed.extend_from_slice(&claimed[shared..]);
             if instance.hold == Hold::Durable && !ghost.wiped {
-                let holders = self.nodes.iter().filter(|node| node.disk_log.starts_with(claimed)).count();
+                let holders = self.nodes.iter().filter(|node| node.holds_on_disk(claimed)).count();
                 is_held = holders >= instance.quorum;
             }
             let me = (epoch, node_id(index), node.life);
@@ -376,11 +407,7 @@ impl World {
         let log =
             LogView { start, durable: end, written: end, history: history_of(&node.log, node.disk_start) };
         let restored = Restored { promise: node.disk_promise, log, newest_epoch, was_led };
-        let config = Config {
-            hold: instance.hold,
-            catch_up_records_max: instance.catch_up_records_max,
-            rules: instance.rules,
-        };
+        let config = Config { hold: instance.hold, catch_up_records_max: 8, rules: instance.rules };
         let mut outputs = Vec::new();
         node.machine = Some(Replica::start(node_id(index), node.life, config, restored, &mut outputs));
         self.perform(instance, index, outputs, (Offset::ZERO, &[]));
@@ -459,8 +486,10 @@ impl World {
             let winner = self.nodes[node.get() as usize].clone();
             if winner.life == life && winner.machine.is_some() {
                 let ghost = Arc::make_mut(&mut self.ghost);
-                let pairs = ghost.committed.iter().zip(&winner.log);
-                let kept = pairs.take_while(|(committed, held)| committed == held).count();
+                let pairs = ghost.committed.iter().zip(&winner.log).enumerate();
+                let kept = pairs
+                    .take_while(|(at, (committed, held))| *at < winner.disk_start || committed == held)
+                    .count();
                 ghost.lost_count += (ghost.committed.len() - kept) as u8;
                 ghost.committed.truncate(kept);
             }
@@ -470,6 +499,11 @@ impl World {
 
     /// Whether the primary of the epoch in force lacks a committed record.
     pub fn has_lost(&self) -> bool {
-        self.primary().is_some_and(|index| !self.nodes[index].log.starts_with(&self.ghost.committed))
+        let committed = &self.ghost.committed;
+        self.primary().is_some_and(|index| {
+            let node = &self.nodes[index];
+            let start = node.disk_start.min(committed.len());
+            node.log.len() < committed.len() || node.log[start..committed.len()] != committed[start..]
+        })
     }
 }
