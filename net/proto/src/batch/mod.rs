@@ -4,6 +4,7 @@ mod builder;
 mod codec;
 mod error;
 mod header;
+mod marker;
 mod record;
 mod rewrite;
 #[cfg(test)]
@@ -17,6 +18,7 @@ pub use error::BatchError;
 pub use header::{
     Attributes, BATCH_HEADER_BYTES, BATCH_LENGTH_PREFIX_BYTES, BatchHeader, Compression, TimestampType,
 };
+pub use marker::{Marker, Outcome};
 pub use record::{Record, RecordHeader, Records, records, records_shared, validate_records};
 pub use rewrite::{
     Keep, RecordView, Retained, emptied, for_each_record, hole, recompress, retain, with_horizon,
