@@ -22,6 +22,7 @@ pub use disk::{Disk, DiskFile, GlommioDisk, MemoryDisk, OpenMode};
 pub use error::{AppendError, ReadError, StorageError};
 pub use log::Log;
 pub use options::Options;
+pub use segment::markers::Aborted;
 pub use store::stats::{CompactionStats, CounterValues, Stats};
 pub use store::{LogStore, list_partitions, list_wal_dirs, replay_wal};
 pub use types::{Compaction, Damage, Hooks, LogConfig, LogId, LogPositions, SyncMode, WriteTimes};
@@ -32,6 +33,7 @@ pub use wal::state::PartitionState;
 pub mod formats {
     pub use crate::segment::drain_header::DrainHeader;
     pub use crate::segment::index::{Index, IndexEntry};
+    pub use crate::segment::markers::Markers;
     pub use crate::segment::walk::{Step, View, Walker};
     pub use crate::wal::frame;
     pub use crate::wal::replay::frames_in;

@@ -1,9 +1,11 @@
 //! Coordinators: who owns which piece of work among the clients. Pure state machines, each run by a [`host`].
 //!
-//! [`group`] coordinates consumer groups. Nothing in it reads a clock, a file or a socket; the [`host`] on the core that
-//! owns the coordinator's partition does that for it. [`placement`] says which partition a name belongs to.
+//! [`group`] coordinates consumer groups, [`transaction`] transactional producers. Nothing in them reads a clock, a file or
+//! a socket; the [`host`] on the core that owns the coordinator's partition does that for them. [`placement`] says which
+//! partition a name belongs to.
 
 pub mod group;
 pub mod host;
 pub mod ids;
 pub mod placement;
+pub mod transaction;

@@ -8,11 +8,11 @@ use std::{
 };
 
 use bytes::BytesMut;
-use heddle_log_store::Disk;
+use heddle_log_store::{Aborted, Disk};
 use heddle_net::{
     kafka::{
         FetchReply, FetchRequest, RequestHeader, decode_fetch, encode_fetch,
-        fetch::{FetchPartitionReply, FetchTopicReply},
+        fetch::{AbortedTransaction, FetchPartitionReply, FetchTopicReply},
     },
     outbox::Outbox,
 };
@@ -21,7 +21,7 @@ use heddle_proto::{error::ErrorCode, ids::Offset};
 use super::{connection::End, epoch, locate};
 use crate::{
     admin::stages::{Arrival, FetchTimes},
-    partition::fetch::Fetched,
+    partition::{fetch::Fetched, transactions::Isolation},
     runtime::Queue,
     shard::{
         Shard,
@@ -78,6 +78,7 @@ async fn read<D: Disk>(
     bytes_max: usize,
 ) -> (FetchReply, FetchTimes) {
     let image = shard.image();
+    let isolation = Isolation::from_code(request.isolation_level);
     let mut partitions = Vec::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
@@ -85,6 +86,7 @@ async fn read<D: Disk>(
                 at: locate(&image, &topic.name, partition.index),
                 offset: Offset::new(partition.fetch_offset),
                 epoch: epoch(partition.current_leader_epoch),
+                isolation,
                 bytes_max: clamp(partition.bytes_max),
             });
         }
@@ -101,17 +103,37 @@ async fn read<D: Disk>(
             .partitions
             .iter()
             .zip(results.by_ref())
-            .map(|(partition, result)| partition_reply(partition.index, result))
+            .map(|(partition, result)| partition_reply(partition.index, result, isolation))
             .collect(),
         name: topic.name,
     });
     (FetchReply { topics: topics.collect(), ..FetchReply::default() }, times)
 }
 
-fn partition_reply(index: i32, result: Result<Fetched, OpError>) -> FetchPartitionReply {
+fn partition_reply(
+    index: i32,
+    result: Result<Fetched, OpError>,
+    isolation: Isolation,
+) -> FetchPartitionReply {
     match result {
         Ok(fetched) => {
-            FetchPartitionReply::read(index, fetched.committed.get(), fetched.start.get(), fetched.batches)
+            let aborted = (isolation == Isolation::ReadCommitted).then(|| {
+                let transaction = |aborted: &Aborted| AbortedTransaction {
+                    producer_id: aborted.producer.get(),
+                    first_offset: aborted.first.get(),
+                };
+                fetched.aborted.iter().map(transaction).collect()
+            });
+            FetchPartitionReply {
+                last_stable_offset: fetched.stable.get(),
+                aborted,
+                ..FetchPartitionReply::read(
+                    index,
+                    fetched.committed.get(),
+                    fetched.start.get(),
+                    fetched.batches,
+                )
+            }
         }
         Err(error) => FetchPartitionReply::refused(index, error.code),
     }

@@ -14,7 +14,10 @@ use heddle_proto::{
 };
 
 use super::locate;
-use crate::shard::{Shard, request::OpError};
+use crate::{
+    partition::transactions::Isolation,
+    shard::{Shard, request::OpError},
+};
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -23,6 +26,7 @@ const MAX_TIMESTAMP: i64 = -3;
 /// Answers one request.
 pub async fn answer<D: Disk>(shard: &Rc<Shard<D>>, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let image = shard.image();
+    let isolation = Isolation::from_code(request.isolation_level);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
@@ -30,7 +34,7 @@ pub async fn answer<D: Disk>(shard: &Rc<Shard<D>>, request: ListOffsetsRequest) 
             let at = locate(&image, &topic.name, partition.partition_index);
             let reply =
                 ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
-            partitions.push(match find(shard, at, partition.timestamp).await {
+            partitions.push(match find(shard, at, partition.timestamp, isolation).await {
                 Ok((offset, timestamp)) => reply
                     .with_offset(offset)
                     .with_timestamp(timestamp)
@@ -53,12 +57,15 @@ async fn find<D: Disk>(
     shard: &Rc<Shard<D>>,
     at: TopicPartition,
     timestamp: i64,
+    isolation: Isolation,
 ) -> Result<(i64, i64), OpError> {
     let found = match timestamp {
-        LATEST => shard.find_offset(at, StartFrom::Latest).await?,
-        EARLIEST => shard.find_offset(at, StartFrom::Earliest).await?,
+        LATEST => shard.find_offset(at, StartFrom::Latest, isolation).await?,
+        EARLIEST => shard.find_offset(at, StartFrom::Earliest, isolation).await?,
         MAX_TIMESTAMP => shard.find_max_timestamp(at).await?,
-        time if time >= 0 => shard.find_offset(at, StartFrom::Timestamp(Timestamp::new(time))).await?,
+        time if time >= 0 => {
+            shard.find_offset(at, StartFrom::Timestamp(Timestamp::new(time)), isolation).await?
+        }
         other => {
             return Err(OpError::new(
                 ErrorCode::UnsupportedVersion,

@@ -78,7 +78,7 @@ pub async fn handle<D: Disk>(
         for partition in topic.partitions {
             let at = locate(&image, &topic.name, partition.index);
             let records = partition.records.unwrap_or_default();
-            let ticket = shard.produce(at, records, None, acks, arrival).await;
+            let ticket = shard.produce(at, records, None, acks, None, arrival).await;
             parts.push(Part { index: partition.index, ticket });
         }
         topics.push((topic.name, parts));

@@ -12,6 +12,7 @@ use heddle_proto::{
 use crate::{
     admin::status::latency_json,
     metadata::{ClusterImage, Command, MetadataError, TopicImage, topic_config},
+    partition::transactions::Isolation,
     shard::{Shard, request::OpError, topics::NewTopic, topics::refusal},
 };
 
@@ -139,7 +140,7 @@ async fn list_offsets<D: Disk>(
     from: StartFrom,
 ) -> Result<Reply, OpError> {
     let none_that_young = (Offset::new(-1), Timestamp::NONE);
-    let found = shard.find_offset(at, from).await?.unwrap_or(none_that_young);
+    let found = shard.find_offset(at, from, Isolation::ReadUncommitted).await?.unwrap_or(none_that_young);
     Ok(Reply::ListOffsets { offset: found.0, timestamp: found.1 })
 }
 

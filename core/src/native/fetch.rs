@@ -13,6 +13,7 @@ use heddle_proto::{
 use super::{connection::End, reply};
 use crate::{
     admin::stages::Arrival,
+    partition::transactions::Isolation,
     runtime::Queue,
     shard::{Shard, fetch::FetchLimits, request::FetchFrom},
 };
@@ -54,6 +55,7 @@ pub async fn handle<D: Disk>(
         at: TopicPartition { topic: wanted.topic, partition: wanted.partition },
         offset: wanted.offset,
         epoch: None,
+        isolation: Isolation::ReadUncommitted,
         bytes_max,
     };
     let limits = FetchLimits {

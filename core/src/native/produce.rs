@@ -50,7 +50,7 @@ pub async fn handle<D: Disk>(
     let epoch = (target.epoch >= Epoch::new(0)).then_some(target.epoch);
     let acks = match target.acks {
         0 => {
-            shard.produce(at, payload, epoch, Acks::None, arrival).await;
+            shard.produce(at, payload, epoch, Acks::None, None, arrival).await;
             return Ok(());
         }
         1 => Acks::Primary,
@@ -63,7 +63,7 @@ pub async fn handle<D: Disk>(
         }
     };
     let slot = outbox.slot(0).await?;
-    let ticket = shard.produce(at, payload, epoch, acks, arrival).await;
+    let ticket = shard.produce(at, payload, epoch, acks, None, arrival).await;
     shard.queues.spawn(Queue::Hot, async move {
         match ticket.settled().await {
             Ok(produced) => {

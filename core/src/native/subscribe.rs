@@ -18,6 +18,7 @@ use heddle_proto::{
 
 use super::reply::{frame, frame_with, refusal};
 use crate::{
+    partition::transactions::Isolation,
     runtime::{Queue, event::Event},
     shard::{
         Shard,
@@ -96,11 +97,15 @@ impl<D: Disk> Subscriptions<D> {
             let message = format!("a connection may have {SUBSCRIPTIONS_MAX} subscriptions");
             return Err(OpError::new(ErrorCode::InvalidRequest, message));
         }
-        let found = self.shard.find_offset(at, from).await?;
+        let found = self.shard.find_offset(at, from, Isolation::ReadUncommitted).await?;
         let next = match found {
             Some((offset, _)) => offset,
             // No record is that young: begin with the next one.
-            None => self.shard.find_offset(at, StartFrom::Latest).await?.map_or(Offset::ZERO, |(end, _)| end),
+            None => self
+                .shard
+                .find_offset(at, StartFrom::Latest, Isolation::ReadUncommitted)
+                .await?
+                .map_or(Offset::ZERO, |(end, _)| end),
         };
         let subscription = Rc::new(Subscription {
             id,
@@ -171,7 +176,13 @@ impl Subscription {
                 return Ok(());
             }
             let bytes_max = self.credit_bytes.get().min(PUSH_BYTES_MAX) as usize;
-            let from = FetchFrom { at: self.at, offset: self.next.get(), epoch: None, bytes_max };
+            let from = FetchFrom {
+                at: self.at,
+                offset: self.next.get(),
+                epoch: None,
+                isolation: Isolation::ReadUncommitted,
+                bytes_max,
+            };
             let limits = FetchLimits { bytes_min: 1, bytes_max, wait: LOOK };
             let (mut results, times) = shard.fetch(vec![from], limits).await;
             let fetched = match results.pop() {

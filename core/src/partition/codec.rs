@@ -11,6 +11,16 @@ impl<'a> Reader<'a> {
         Reader { bytes }
     }
 
+    /// Whether every byte has been read.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// So many bytes.
+    pub fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take()
+    }
+
     fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (head, rest) = self.bytes.split_first_chunk::<N>()?;
         self.bytes = rest;

@@ -3,13 +3,14 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use heddle_log_store::{Disk, ReadError};
+use heddle_log_store::{Aborted, Disk, ReadError};
 use heddle_proto::{
+    batch::BatchHeader,
     error::ErrorCode,
     ids::{Epoch, Offset},
 };
 
-use super::Partition;
+use super::{Partition, transactions::Isolation};
 
 /// Why nothing could be read.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +70,10 @@ pub struct Fetched {
     pub committed: Offset,
     /// The first offset there is.
     pub start: Offset,
+    /// The end of what belongs to no open transaction: Kafka's last stable offset.
+    pub stable: Offset,
+    /// Transactions with records among the batches that do not count; only for readers of committed records.
+    pub aborted: Vec<Aborted>,
     /// Whole batches; the first one contains the offset asked for.
     pub batches: Vec<Bytes>,
 }
@@ -106,6 +111,19 @@ impl<D: Disk> Partition<D> {
     /// # Errors
     /// See [`FetchError`].
     pub async fn fetch(self: &Rc<Self>, from: Offset, bytes_max: usize) -> Result<Fetched, FetchError> {
+        self.fetch_isolated(from, bytes_max, Isolation::ReadUncommitted).await
+    }
+
+    /// As [`Self::fetch`], but nothing past what `isolation` lets the reader see.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn fetch_isolated(
+        self: &Rc<Self>,
+        from: Offset,
+        bytes_max: usize,
+        isolation: Isolation,
+    ) -> Result<Fetched, FetchError> {
         if self.is_deleted() {
             return Err(FetchError::Deleted);
         }
@@ -114,13 +132,33 @@ impl<D: Disk> Partition<D> {
         if from < start || from > committed {
             return Err(FetchError::OutOfRange { offset: from, start, committed });
         }
-        let batches = if from == committed || bytes_max == 0 {
+        let stable = self.stable();
+        let upto = match isolation {
+            Isolation::ReadUncommitted => committed,
+            Isolation::ReadCommitted => stable,
+        };
+        let batches = if from >= upto || bytes_max == 0 {
             Vec::new()
-        } else if let Some(cached) = self.log.read_cached(from, committed, bytes_max) {
+        } else if let Some(cached) = self.log.read_cached(from, upto, bytes_max) {
             cached
         } else {
-            self.log.read(from, committed, bytes_max).await?
+            self.log.read(from, upto, bytes_max).await?
         };
-        Ok(Fetched { committed, start, batches })
+        let aborted = match isolation {
+            Isolation::ReadUncommitted => Vec::new(),
+            Isolation::ReadCommitted => self.aborted(from, &batches).await?,
+        };
+        Ok(Fetched { committed, start, stable, aborted, batches })
+    }
+
+    /// The aborted transactions with records among batches that were read from `from` on.
+    async fn aborted(&self, from: Offset, batches: &[Bytes]) -> Result<Vec<Aborted>, FetchError> {
+        let last = batches.last().and_then(|batch| BatchHeader::parse(batch).ok());
+        match last {
+            Some(last) if from <= self.last_abort.get() => {
+                Ok(self.log.aborted(from, last.next_offset()).await?)
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 }

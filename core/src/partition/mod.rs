@@ -1,16 +1,19 @@
 //! One partition on the core that owns it: its log, its place in the cluster, who waits for it.
 //!
 //! [`produce`] appends, [`fetch`] reads, [`positions`] moves committed forward and releases what waits for it,
-//! [`producers`] recognises retries, [`epochs`] remembers leadership. What it promises after a crash is what its log
+//! [`producers`] recognises retries, [`transactions`] says what is stable, [`epochs`] remembers leadership. What it promises after a crash is what its log
 //! promises: every offset reported durable is there, byte for byte.
 
 pub mod codec;
 pub mod epochs;
 pub mod fetch;
+pub mod guards;
 pub mod pending;
 pub mod positions;
 pub mod produce;
 pub mod producers;
+pub mod transactions;
+pub mod unstable;
 pub mod validate;
 
 use std::{
@@ -32,11 +35,13 @@ use crate::{
 };
 use codec::Reader;
 use epochs::EpochHistory;
+use guards::Guards;
 use pending::Pending;
 use producers::Producers;
+use unstable::Unstable;
 
 /// First byte of the blob stored with a checkpoint, so that its layout can change.
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;
 
 /// A partition that this core is primary of.
 pub struct Partition<D: Disk> {
@@ -48,7 +53,13 @@ pub struct Partition<D: Disk> {
     epoch: Cell<Epoch>,
     config: RefCell<Arc<TopicConfig>>,
     committed: Cell<Offset>,
+    /// Everything below is of transactions that are ended.
+    stable: Cell<Offset>,
     producers: RefCell<Producers>,
+    unstable: RefCell<Unstable>,
+    guards: RefCell<Guards>,
+    /// No transaction was aborted by a marker after this one; -1 for none at all.
+    last_abort: Cell<Offset>,
     epochs: RefCell<EpochHistory>,
     /// Acks that wait for the primary alone (`acks=1`).
     pending_primary: RefCell<Pending>,
@@ -69,7 +80,9 @@ impl<D: Disk> Partition<D> {
         config: Arc<TopicConfig>,
     ) -> Rc<Self> {
         let (snapshot, headers) = log.recovered_state();
-        let (epochs, producers) = restore(snapshot, &headers, log.positions().written);
+        let Restored { epochs, producers, last_abort } = restore(snapshot, &headers, log.positions().written);
+        let mut unstable = Unstable::default();
+        producers.open_transactions().for_each(|first| unstable.open(first));
         let partition = Rc::new(Partition {
             at,
             topic,
@@ -77,7 +90,11 @@ impl<D: Disk> Partition<D> {
             epoch: Cell::new(epoch),
             config: RefCell::new(config),
             committed: Cell::new(Offset::ZERO),
+            stable: Cell::new(Offset::ZERO),
             producers: RefCell::new(producers),
+            unstable: RefCell::new(unstable),
+            guards: RefCell::default(),
+            last_abort: Cell::new(last_abort),
             epochs: RefCell::new(epochs),
             pending_primary: RefCell::default(),
             pending_quorum: RefCell::default(),
@@ -155,25 +172,52 @@ impl<D: Disk> Partition<D> {
     pub fn snapshot(&self) -> Bytes {
         let mut out = vec![SNAPSHOT_VERSION];
         self.epochs.borrow().encode(&mut out);
+        out.extend_from_slice(&self.last_abort.get().get().to_le_bytes());
         self.producers.borrow().encode(&mut out);
         out.into()
     }
 }
 
-fn restore(snapshot: Option<Bytes>, headers: &[BatchHeader], end: Offset) -> (EpochHistory, Producers) {
-    let decoded = snapshot.as_deref().and_then(|bytes| {
+/// What a partition remembers besides its records.
+struct Restored {
+    epochs: EpochHistory,
+    producers: Producers,
+    last_abort: Offset,
+}
+
+impl Restored {
+    fn decode(bytes: &[u8]) -> Option<Restored> {
         let mut reader = Reader::new(bytes);
         (reader.u8()? == SNAPSHOT_VERSION).then_some(())?;
-        Some((EpochHistory::decode(&mut reader)?, Producers::decode(&mut reader)?))
-    });
-    let (mut epochs, mut producers) = decoded.unwrap_or_default();
-    epochs.truncate(end);
-    producers.truncate(end);
-    for header in headers {
-        epochs.note(header.epoch, header.base_offset);
-        producers.record(header, header.base_offset);
+        Some(Restored {
+            epochs: EpochHistory::decode(&mut reader)?,
+            last_abort: Offset::new(reader.i64()?),
+            producers: Producers::decode(&mut reader)?,
+        })
     }
-    (epochs, producers)
+
+    fn nothing() -> Restored {
+        let last_abort = Offset::new(-1);
+        Restored { epochs: EpochHistory::default(), producers: Producers::default(), last_abort }
+    }
+}
+
+/// The checkpoint, then the batches after it. Their headers do not say how a transaction ended, so each marker counts as
+/// one that may have aborted: that only costs a look into the index.
+fn restore(snapshot: Option<Bytes>, headers: &[BatchHeader], end: Offset) -> Restored {
+    let mut restored = snapshot.as_deref().and_then(Restored::decode).unwrap_or_else(Restored::nothing);
+    restored.epochs.truncate(end);
+    restored.producers.truncate(end);
+    for header in headers {
+        restored.epochs.note(header.epoch, header.base_offset);
+        if header.is_control() {
+            restored.producers.end(header.producer_id, header.producer_epoch);
+            restored.last_abort = header.base_offset;
+        } else {
+            restored.producers.record(header, header.base_offset);
+        }
+    }
+    restored
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How committed follows the log, and what is released when it moves: the only place where it is set.
+//! How committed and stable follow the log, and what is released when they move: the only place where they are set.
 
 use std::time::Instant;
 
@@ -48,7 +48,25 @@ impl<D: Disk> Partition<D> {
             self.topic,
             self.at.partition
         );
+        self.advance_stable(committed);
         self.pending_quorum.borrow_mut().release(committed, release);
         self.waiters.fire();
+    }
+
+    /// Stable follows committed up to the first transaction that is not ended by a committed marker.
+    fn advance_stable(&self, committed: Offset) {
+        let mut unstable = self.unstable.borrow_mut();
+        if !unstable.is_empty() {
+            unstable.settle(committed);
+        }
+        let stable = unstable.first().map_or(committed, |first| first.min(committed));
+        assert!(
+            self.stable.get() <= stable && stable <= committed,
+            "{}/{}: stable goes from {} to {stable}, committed is {committed}",
+            self.topic,
+            self.at.partition,
+            self.stable.get()
+        );
+        self.stable.set(stable);
     }
 }

@@ -7,12 +7,14 @@ use heddle_log_store::{AppendError, Disk};
 use heddle_proto::{
     batch::{self, BatchError, BatchHeader},
     error::ErrorCode,
-    ids::{Epoch, Offset, Timestamp},
+    ids::{Epoch, Offset, ProducerId, Timestamp},
 };
 
 use super::{
     Partition,
     producers::{SequenceError, Verdict},
+    transactions::Permit,
+    unstable::OPEN_MAX,
     validate::{self, RecordFault},
 };
 use crate::{
@@ -70,6 +72,12 @@ pub enum ProduceError {
     /// The producer's sequence does not fit.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// The batch is part of no transaction that is open here and that its coordinator knows.
+    #[error("the batch of producer {0} is part of no open transaction of this partition")]
+    NotInTransaction(ProducerId),
+    /// No more transactions fit.
+    #[error("{OPEN_MAX} transactions are open in this partition already")]
+    TooManyTransactions,
     /// The log refused.
     #[error("{}", append_failure(.0))]
     Log(#[from] AppendError),
@@ -119,6 +127,9 @@ impl ProduceError {
             ProduceError::Forbidden(_) => ErrorCode::InvalidRecord,
             ProduceError::Sequence(SequenceError::Fenced { .. }) => ErrorCode::InvalidProducerEpoch,
             ProduceError::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
+            ProduceError::Sequence(SequenceError::NotTransactional(_))
+            | ProduceError::NotInTransaction(_) => ErrorCode::InvalidTxnState,
+            ProduceError::TooManyTransactions => ErrorCode::RequestTimedOut,
             ProduceError::Log(error) => log_code(error),
             ProduceError::Deleted => ErrorCode::UnknownTopicOrPartition,
         }
@@ -168,9 +179,24 @@ impl<D: Disk> Partition<D> {
     /// Nothing was written, except after [`ProduceError::Log`] for a request of several batches.
     pub fn produce(
         &self,
+        records: BytesMut,
+        epoch: Option<Epoch>,
+        acks: Acks,
+        now: Timestamp,
+    ) -> Result<Accepted, ProduceError> {
+        self.produce_permitted(records, epoch, acks, None, now)
+    }
+
+    /// As [`Self::produce`], for batches that may begin a transaction here.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn produce_permitted(
+        &self,
         mut records: BytesMut,
         epoch: Option<Epoch>,
         acks: Acks,
+        permit: Option<Permit>,
         now: Timestamp,
     ) -> Result<Accepted, ProduceError> {
         if self.is_deleted() {
@@ -186,6 +212,9 @@ impl<D: Disk> Partition<D> {
             && let Verdict::Duplicate { base_offset, last_offset } = self.producers.borrow().check(only)?
         {
             return Ok(self.accepted(base_offset, last_offset.next(), Timestamp::NONE, acks));
+        }
+        for header in headers.iter().filter(|header| header.is_transactional()) {
+            self.check_transaction(header, permit)?;
         }
         let mut batches = Vec::with_capacity(headers.len());
         for header in &headers {
@@ -238,11 +267,20 @@ impl<D: Disk> Partition<D> {
         let header = BatchHeader::parse(&bytes)?;
         self.log.append(bytes.freeze(), &header)?;
         self.epochs.borrow_mut().note(header.epoch, base_offset);
-        self.producers.borrow_mut().record(&header, base_offset);
+        let begins = self.producers.borrow_mut().record(&header, base_offset);
+        if let Some(first) = begins {
+            self.begin_transaction(header.producer_id, first);
+        }
         Ok(())
     }
 
-    fn accepted(&self, base_offset: Offset, upto: Offset, append_time: Timestamp, acks: Acks) -> Accepted {
+    pub(super) fn accepted(
+        &self,
+        base_offset: Offset,
+        upto: Offset,
+        append_time: Timestamp,
+        acks: Acks,
+    ) -> Accepted {
         let parked = match acks {
             Acks::Primary if self.held() < upto => Some(self.pending_primary.borrow_mut().park(upto)),
             Acks::Quorum if self.committed() < upto => Some(self.pending_quorum.borrow_mut().park(upto)),
@@ -256,8 +294,8 @@ fn check_kind(header: &BatchHeader) -> Result<(), ProduceError> {
     if header.is_control() {
         return Err(ProduceError::Forbidden("control batches are written by the broker only"));
     }
-    if header.is_transactional() {
-        return Err(ProduceError::Forbidden("transactions are not supported by this version"));
+    if header.is_transactional() && !header.producer_id.is_some() {
+        return Err(ProduceError::Forbidden("a transactional batch needs a producer id"));
     }
     if header.attributes.has_delete_horizon() {
         return Err(ProduceError::Forbidden("a delete horizon is set by the broker only"));
@@ -271,7 +309,7 @@ fn check_kind(header: &BatchHeader) -> Result<(), ProduceError> {
 /// Sequences are checked batch by batch against what is written, so several batches of one idempotent producer cannot
 /// be told from a gap; Kafka refuses them too.
 fn check_several(headers: &[BatchHeader]) -> Result<(), ProduceError> {
-    let idempotent = headers.iter().any(|header| header.producer_id != heddle_proto::ids::ProducerId::NONE);
+    let idempotent = headers.iter().any(|header| header.producer_id != ProducerId::NONE);
     if idempotent {
         return Err(ProduceError::Forbidden(
             "an idempotent producer sends one batch per partition and request",

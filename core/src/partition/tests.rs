@@ -1,5 +1,7 @@
 //! A partition over the real log store on the in-memory disk: what is acknowledged, what is refused, what survives.
 
+mod transactions;
+
 use std::{collections::BTreeMap, future::Future};
 
 use bytes::BytesMut;
@@ -33,19 +35,24 @@ struct Node {
 }
 
 async fn open(disk: &MemoryDisk, epoch: i32, settings: &[(&str, &str)]) -> Node {
+    let overrides = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let config = TopicConfig::parse(&overrides.collect()).expect("valid settings");
+    open_with(disk, epoch, config, options()).await
+}
+
+async fn open_with(disk: &MemoryDisk, epoch: i32, config: TopicConfig, options: Options) -> Node {
     let mut recovered = BTreeMap::new();
-    let dirs = list_wal_dirs(disk, &options()).await.expect("lists");
+    let dirs = list_wal_dirs(disk, &options).await.expect("lists");
     for dir in &dirs {
-        let contents = replay_wal(disk, &options(), *dir).await.expect("replays");
+        let contents = replay_wal(disk, &options, *dir).await.expect("replays");
         assert!(contents.lost_frames.is_empty());
         recovered.extend(contents.partitions);
     }
     let hooks: Rc<ShardHooks<MemoryDisk>> = Rc::default();
-    let store = LogStore::open(disk.clone(), options(), CoreId::new(0), recovered, hooks.clone()).await;
+    let store = LogStore::open(disk.clone(), options, CoreId::new(0), recovered, hooks.clone()).await;
     let store = store.expect("opens");
     store.retire_old_wals(&dirs).await.expect("retires");
-    let overrides = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    let config = Arc::new(TopicConfig::parse(&overrides.collect()).expect("valid settings"));
+    let config = Arc::new(config);
     let log = store.log(place(), config.log);
     let id = log.id();
     let partition = Partition::new(place(), "t".into(), log, Epoch::new(epoch), config);

@@ -162,7 +162,7 @@ impl<D: Disk> Shard<D> {
             OpError::new(error.code(), format!("{}/{}: {error}", partition.topic, from.at.partition))
         };
         partition.check_epoch(from.epoch).map_err(refusal)?;
-        partition.fetch(from.offset, from.bytes_max.min(left)).await.map_err(refusal)
+        partition.fetch_isolated(from.offset, from.bytes_max.min(left), from.isolation).await.map_err(refusal)
     }
 
     /// Waits until a partition of this core has more than the offset given, or until the time is over.

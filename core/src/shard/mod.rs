@@ -15,6 +15,7 @@ pub mod producer_ids;
 pub mod request;
 pub mod serve;
 pub mod topics;
+pub mod transactions;
 
 use std::{
     cell::{Cell, RefCell},

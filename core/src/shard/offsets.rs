@@ -14,10 +14,10 @@ use super::{
     produce::stopping,
     request::{CoreReply, CoreRequest, OpError, PartitionFacts},
 };
-use crate::partition::fetch::read_failure;
+use crate::partition::{fetch::read_failure, transactions::Isolation};
 
 impl<D: Disk> Shard<D> {
-    /// Finds an offset of a partition: the first, the one after the last committed, or the first record at or after a
+    /// Finds an offset of a partition: the first, the one after the last that `isolation` lets the reader see, or the first record at or after a
     /// timestamp (`None` when there is none).
     ///
     /// # Errors
@@ -26,12 +26,13 @@ impl<D: Disk> Shard<D> {
         self: &Rc<Self>,
         at: TopicPartition,
         from: StartFrom,
+        isolation: Isolation,
     ) -> Result<Option<(Offset, Timestamp)>, OpError> {
         let core = self.owner(at)?;
         if core == self.core() {
-            return self.find_offset_here(at, from).await;
+            return self.find_offset_here(at, from, isolation).await;
         }
-        match self.hop(core, CoreRequest::FindOffset { at, from }).await? {
+        match self.hop(core, CoreRequest::FindOffset { at, from, isolation }).await? {
             CoreReply::Offset(result) => result,
             _ => Err(stopping()),
         }
@@ -45,16 +46,17 @@ impl<D: Disk> Shard<D> {
         &self,
         at: TopicPartition,
         from: StartFrom,
+        isolation: Isolation,
     ) -> Result<Option<(Offset, Timestamp)>, OpError> {
         let partition = self.partition(at)?;
         match from {
             StartFrom::Earliest => Ok(Some((partition.start(), Timestamp::NONE))),
-            StartFrom::Latest => Ok(Some((partition.committed(), Timestamp::NONE))),
+            StartFrom::Latest => Ok(Some((partition.readable(isolation), Timestamp::NONE))),
             StartFrom::Offset(offset) => Ok(Some((offset, Timestamp::NONE))),
             StartFrom::Timestamp(time) => {
                 let found = partition.log().offset_at(time).await;
                 let found = found.map_err(|error| failure(&partition.topic, at, &error))?;
-                Ok(found.filter(|(offset, _)| *offset < partition.committed()))
+                Ok(found.filter(|(offset, _)| *offset < partition.readable(isolation)))
             }
         }
     }
@@ -158,7 +160,7 @@ impl<D: Disk> Shard<D> {
         })
     }
 
-    async fn hop(&self, core: CoreId, request: CoreRequest) -> Result<CoreReply, OpError> {
+    pub(super) async fn hop(&self, core: CoreId, request: CoreRequest) -> Result<CoreReply, OpError> {
         self.metrics.mesh_hops.add(1);
         self.mesh.ask(core, request).await.map_err(|_| stopping())
     }

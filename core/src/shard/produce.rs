@@ -16,7 +16,10 @@ use super::{
 use crate::{
     admin::stages::Arrival,
     metadata::internal::InternalTopic,
-    partition::produce::{Accepted, Acks, ProduceError},
+    partition::{
+        produce::{Accepted, Acks, ProduceError},
+        transactions::Permit,
+    },
     runtime::{oneshot::Receiver, time},
 };
 
@@ -64,6 +67,7 @@ impl<D: Disk> Shard<D> {
         records: BytesMut,
         epoch: Option<Epoch>,
         acks: Acks,
+        permit: Option<Permit>,
         arrival: Arrival,
     ) -> Ticket<D> {
         self.metrics.produce_requests.add(1);
@@ -72,14 +76,15 @@ impl<D: Disk> Shard<D> {
             Ok(core) if core == self.core() => {
                 // There was room when the request was let in, but others may have been let in at the same time.
                 self.wait_for_room(records.len()).await;
-                match self.append(at, records, epoch, acks) {
+                match self.append(at, records, epoch, acks, permit) {
                     Ok(accepted) => State::Here(accepted),
                     Err(error) => State::Refused(error),
                 }
             }
             Ok(core) => {
                 self.metrics.mesh_hops.add(1);
-                match self.mesh.call(core, CoreRequest::Produce { at, records, epoch, acks }).await {
+                let request = CoreRequest::Produce { at, records, epoch, acks, permit };
+                match self.mesh.call(core, request).await {
                     Ok(reply) => State::There(reply),
                     Err(_) => State::Refused(stopping()),
                 }
@@ -98,6 +103,7 @@ impl<D: Disk> Shard<D> {
         records: BytesMut,
         epoch: Option<Epoch>,
         acks: Acks,
+        permit: Option<Permit>,
     ) -> Result<Accepted, OpError> {
         if self.is_stopping() {
             return Err(stopping());
@@ -111,7 +117,7 @@ impl<D: Disk> Shard<D> {
         }
         self.metrics.produce_bytes.add(records.len() as u64);
         partition
-            .produce(records, epoch, acks, time::now())
+            .produce_permitted(records, epoch, acks, permit, time::now())
             .map_err(|error| refusal(&error, &partition.topic, at))
     }
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::BytesMut;
 use heddle_proto::{
     error::ErrorCode,
-    ids::{CoreId, Epoch, Offset, Timestamp, TopicId, TopicPartition},
+    ids::{CoreId, Epoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicPartition},
     native::StartFrom,
 };
 
@@ -16,7 +16,13 @@ use crate::{
         message::{ListGroups, ListedGroup},
     },
     metadata::{ClusterImage, Command, MetadataError, Outcome},
-    partition::{fetch::Fetched, produce::Acks, validate::RecordFault},
+    partition::{
+        fetch::Fetched,
+        produce::Acks,
+        producers::ProducerFacts,
+        transactions::{EndTransaction, Isolation, Permit, Standing},
+        validate::RecordFault,
+    },
     shard::groups::GroupResult,
 };
 
@@ -61,6 +67,8 @@ pub struct FetchFrom {
     pub offset: Offset,
     /// The client's idea of the epoch, if it has one.
     pub epoch: Option<Epoch>,
+    /// What the reader may see.
+    pub isolation: Isolation,
     /// At most this much of this partition (but at least one batch).
     pub bytes_max: usize,
 }
@@ -90,6 +98,8 @@ pub enum CoreRequest {
         epoch: Option<Epoch>,
         /// When to answer.
         acks: Acks,
+        /// Lets the batch begin a transaction in the partition.
+        permit: Option<Permit>,
     },
     /// Read from partitions, without waiting; stops when `bytes_max` is reached.
     Fetch {
@@ -111,6 +121,8 @@ pub enum CoreRequest {
         at: TopicPartition,
         /// Which.
         from: StartFrom,
+        /// What the reader may see.
+        isolation: Isolation,
     },
     /// Find the record with the largest timestamp.
     FindMaxTimestamp {
@@ -128,6 +140,27 @@ pub enum CoreRequest {
     Describe {
         /// Which.
         partitions: Vec<TopicPartition>,
+    },
+    /// Whether a producer's transaction is open in a partition.
+    Standing {
+        /// In which partition.
+        at: TopicPartition,
+        /// Whose.
+        producer: ProducerId,
+        /// Its epoch.
+        epoch: ProducerEpoch,
+    },
+    /// End a producer's transaction in a partition.
+    EndTransaction {
+        /// In which partition.
+        at: TopicPartition,
+        /// Whose, and how.
+        end: EndTransaction,
+    },
+    /// The producers that a partition knows.
+    Producers {
+        /// Which partition.
+        at: TopicPartition,
     },
     /// New metadata to work by.
     Apply(Arc<ClusterImage>),
@@ -175,6 +208,12 @@ pub enum CoreReply {
     Start(Result<Offset, OpError>),
     /// To `Describe`, in the order of the request.
     Facts(Vec<Result<PartitionFacts, OpError>>),
+    /// To `Standing`.
+    Standing(Result<Standing, OpError>),
+    /// To `EndTransaction`: durable.
+    Ended(Result<(), OpError>),
+    /// To `Producers`.
+    Producers(Result<Vec<ProducerFacts>, OpError>),
     /// To `Propose`.
     Proposed(Result<Outcome, MetadataError>),
     /// To `ListGroups`.

@@ -17,8 +17,8 @@ impl<D: Disk> Shard<D> {
     pub fn answer(self: &Rc<Self>, request: CoreRequest) -> Answer<CoreReply> {
         let shard = self.clone();
         match request {
-            CoreRequest::Produce { at, records, epoch, acks } => {
-                match self.append(at, records, epoch, acks) {
+            CoreRequest::Produce { at, records, epoch, acks, permit } => {
+                match self.append(at, records, epoch, acks, permit) {
                     Ok(accepted) => {
                         Answer::Later(Box::pin(async { CoreReply::Produced(settle(accepted).await) }))
                     }
@@ -32,11 +32,9 @@ impl<D: Disk> Shard<D> {
                 shard.wait_here(partitions, timeout).await;
                 CoreReply::Done
             })),
-            CoreRequest::FindOffset { at, from } => {
-                Answer::Later(Box::pin(
-                    async move { CoreReply::Offset(shard.find_offset_here(at, from).await) },
-                ))
-            }
+            CoreRequest::FindOffset { at, from, isolation } => Answer::Later(Box::pin(async move {
+                CoreReply::Offset(shard.find_offset_here(at, from, isolation).await)
+            })),
             CoreRequest::FindMaxTimestamp { at } => {
                 Answer::Later(Box::pin(async move { CoreReply::Offset(shard.find_max_timestamp(at).await) }))
             }
@@ -46,6 +44,15 @@ impl<D: Disk> Shard<D> {
             CoreRequest::Describe { partitions } => Answer::Now(CoreReply::Facts(
                 partitions.into_iter().map(|at| self.describe_here(at)).collect(),
             )),
+            CoreRequest::Standing { at, producer, epoch } => {
+                Answer::Now(CoreReply::Standing(self.standing_here(at, producer, epoch)))
+            }
+            CoreRequest::EndTransaction { at, end } => {
+                Answer::Later(Box::pin(
+                    async move { CoreReply::Ended(shard.end_transaction_here(at, end).await) },
+                ))
+            }
+            CoreRequest::Producers { at } => Answer::Now(CoreReply::Producers(self.producers_here(at))),
             CoreRequest::Apply(image) => {
                 self.apply(image);
                 Answer::Now(CoreReply::Done)

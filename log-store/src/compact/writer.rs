@@ -15,6 +15,7 @@ use crate::layout;
 use crate::log::inner::LogInner;
 use crate::segment::drain_header::{DRAIN_HEADER_BYTES, DrainHeader};
 use crate::segment::index::{Index, IndexEntry};
+use crate::segment::markers::PlacedMarker;
 use crate::store::retention::remove_if_there;
 use crate::store::shared::Store;
 use crate::store::stats::add;
@@ -173,6 +174,7 @@ impl<'a, D: Disk> SegmentWriter<'a, D> {
                 max_timestamp: if header.record_count > 0 { header.max_timestamp } else { Timestamp::NONE },
             };
             self.index.add(entry, header.next_offset(), self.store.options.index_interval_bytes);
+            self.index.markers.extend(PlacedMarker::of(header, bytes));
             at += bytes.len() as u64;
         }
     }

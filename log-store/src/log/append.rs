@@ -20,6 +20,7 @@ impl<D: Disk> Log<D> {
         self.check_append(&batch, header)?;
         let (log, store) = (&self.inner, &self.store);
         let bytes = batch.len();
+        log.note_marker(&batch, header);
         log.tail.borrow_mut().push(TailBatch::new(batch, header));
         log.set_positions(LogPositions { written: header.next_offset(), ..log.positions() });
         let dirty_before = store.dirty_bytes.get();

@@ -1,6 +1,7 @@
 //! The state of one log: positions, flags, the tail in memory and the segments on disk. Small, for ten thousand of them.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use crate::compact::{Progress, SegmentRef};
 use crate::event::{Event, Lock};
 use crate::segment::Segments;
 use crate::segment::drain_header::DrainHeader;
+use crate::segment::markers::PlacedMarker;
 use crate::types::{Cut, Damage, LogConfig, LogId, LogPositions, SyncMode};
 
 /// Where a partition's newest durable state record is.
@@ -104,6 +106,8 @@ pub(crate) struct LogInner {
     pub(crate) durable_state: Cell<DurableState>,
     pub(crate) staged: RefCell<Option<StagedSnapshot>>,
     pub(crate) tail: RefCell<Tail>,
+    /// The transaction markers that are not drained yet, in order.
+    pub(crate) markers: RefCell<VecDeque<PlacedMarker>>,
     pub(crate) segments: RefCell<Segments>,
     damage: RefCell<Option<Damage>>,
     pub(crate) recovered: RefCell<Option<RecoveredState>>,
@@ -148,6 +152,7 @@ impl LogInner {
             durable_state: Cell::default(),
             staged: RefCell::default(),
             tail: RefCell::default(),
+            markers: RefCell::default(),
             segments: RefCell::default(),
             damage: RefCell::default(),
             recovered: RefCell::default(),
@@ -197,6 +202,7 @@ impl LogInner {
         self.flush_target.set(self.flush_target.get().min(cut.to));
         self.durable_state.set(DurableState::default());
         self.damage.borrow_mut().take_if(|damage| cut.begins_anew || damage.offset >= cut.to);
+        self.markers.borrow_mut().retain(|placed| !cut.begins_anew && placed.offset < cut.to);
         self.cut_count.set(self.cut_count.get() + 1);
     }
 

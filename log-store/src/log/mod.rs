@@ -1,5 +1,6 @@
 //! One log as its owner sees it: append, read, positions, retention of its own, and what recovery found.
 
+mod aborted;
 mod append;
 pub(crate) mod cursor;
 pub(crate) mod inner;

@@ -396,6 +396,7 @@ impl<D: Disk> Log<D> {
         entries.append(&mut index.entries);
         index.entries = entries;
         index.max_timestamp = index.max_timestamp.max(earlier.max_timestamp);
+        index.markers.prepend(earlier.markers.clone());
         segment.index_from = 0;
         true
     }

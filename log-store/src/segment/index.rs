@@ -4,11 +4,13 @@
 use heddle_proto::crc::crc32c;
 use heddle_proto::ids::{Epoch, Offset, Timestamp};
 
+use super::markers::{ABORTED_BYTES, Markers};
 use crate::codec::{Reader, Writer};
 
-const MAGIC: [u8; 8] = *b"HDLidx\xff\x01";
+const MAGIC: [u8; 8] = *b"HDLidx\xff\x02";
 const HEADER_BYTES: usize = 56;
 const ENTRY_BYTES: usize = 28;
+const STABLE_BYTES: usize = 8;
 const CRC_BYTES: usize = 4;
 
 /// Memory of one entry, for the cache's budget.
@@ -40,12 +42,21 @@ pub struct Index {
     pub max_timestamp: Timestamp,
     /// In offset order; the first is the segment's first batch.
     pub entries: Vec<IndexEntry>,
+    /// The transaction markers in it.
+    pub markers: Markers,
 }
 
 impl Index {
     /// An index without entries, to be filled by [`Self::add`].
     pub fn new(base: Offset) -> Self {
-        Self { base, end: base, data_bytes: 0, max_timestamp: Timestamp::NONE, entries: Vec::new() }
+        Self {
+            base,
+            end: base,
+            data_bytes: 0,
+            max_timestamp: Timestamp::NONE,
+            entries: Vec::new(),
+            markers: Markers::default(),
+        }
     }
 
     /// Notes a batch; it gets an entry of its own if the last one is `interval_bytes` back.
@@ -73,15 +84,18 @@ impl Index {
 
     /// The file's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Writer::with_capacity(HEADER_BYTES + self.entries.len() * ENTRY_BYTES + CRC_BYTES);
+        let table_bytes = self.entries.len() * ENTRY_BYTES + self.markers.aborted.len() * ABORTED_BYTES;
+        let mut out = Writer::with_capacity(HEADER_BYTES + table_bytes + STABLE_BYTES + CRC_BYTES);
         out.put(&MAGIC).i64(self.base.get()).i64(self.end.get()).u64(self.data_bytes);
-        out.i64(self.max_timestamp.get()).u64(self.entries.len() as u64).u64(0);
+        out.i64(self.max_timestamp.get()).u64(self.entries.len() as u64);
+        out.u64(self.markers.aborted.len() as u64);
         for entry in &self.entries {
             out.i64(entry.offset.get())
                 .u64(entry.position)
                 .i32(entry.epoch.get())
                 .i64(entry.max_timestamp.get());
         }
+        self.markers.encode(&mut out);
         let crc = crc32c(out.as_slice());
         out.u32(crc);
         out.into_vec()
@@ -96,10 +110,12 @@ impl Index {
         let (base, end) = (Offset::new(from.i64()?), Offset::new(from.i64()?));
         let (data_bytes, max_timestamp) = (from.u64()?, Timestamp::new(from.i64()?));
         let entry_count = usize::try_from(from.u64()?).ok()?;
-        from.u64()?;
+        let aborted_count = usize::try_from(from.u64()?).ok()?;
         let table_bytes = entry_count.checked_mul(ENTRY_BYTES)?;
-        let covered = HEADER_BYTES.checked_add(table_bytes)?;
+        let markers_bytes = aborted_count.checked_mul(ABORTED_BYTES)?.checked_add(STABLE_BYTES)?;
         let mut table = Reader::new(from.bytes(table_bytes)?);
+        let markers = Reader::new(from.bytes(markers_bytes)?);
+        let covered = HEADER_BYTES + table_bytes + markers_bytes;
         if crc32c(&bytes[..covered]) != from.u32()? {
             return None;
         }
@@ -107,7 +123,8 @@ impl Index {
         while !table.is_empty() {
             entries.push(read_entry(&mut table)?);
         }
-        Some(Self { base, end, data_bytes, max_timestamp, entries }).filter(Self::is_ordered)
+        let markers = Markers::decode(markers, aborted_count)?;
+        Some(Self { base, end, data_bytes, max_timestamp, entries, markers }).filter(Self::is_ordered)
     }
 
     fn is_ordered(&self) -> bool {
@@ -117,11 +134,12 @@ impl Index {
         self.base <= self.end
             && self.entries.windows(2).all(grows)
             && self.entries.last().is_none_or(ends_inside)
+            && self.markers.is_ordered()
     }
 
     /// Memory it occupies.
     pub(crate) fn memory_bytes(&self) -> usize {
-        std::mem::size_of::<Self>() + self.entries.len() * ENTRY_MEMORY_BYTES
+        std::mem::size_of::<Self>() + self.entries.len() * ENTRY_MEMORY_BYTES + self.markers.memory_bytes()
     }
 }
 
@@ -136,7 +154,10 @@ fn read_entry(from: &mut Reader<'_>) -> Option<IndexEntry> {
 
 #[cfg(test)]
 mod tests {
+    use heddle_proto::ids::ProducerId;
+
     use super::*;
+    use crate::segment::markers::Aborted;
 
     fn index() -> Index {
         let mut index = Index::new(Offset::new(10));
@@ -150,6 +171,13 @@ mod tests {
             index.add(batch, batch.offset.next(), 250);
         }
         index.data_bytes = 4096;
+        index.markers = Markers {
+            aborted: vec![
+                Aborted { producer: ProducerId::new(7), first: Offset::new(3), marker: Offset::new(11) },
+                Aborted { producer: ProducerId::new(8), first: Offset::new(12), marker: Offset::new(14) },
+            ],
+            stable: Some(Offset::new(15)),
+        };
         index
     }
 

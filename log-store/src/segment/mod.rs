@@ -5,6 +5,7 @@ pub mod drain_header;
 pub mod files;
 pub mod index;
 pub mod index_file;
+pub mod markers;
 pub mod scan;
 pub mod walk;
 

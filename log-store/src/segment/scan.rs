@@ -9,6 +9,7 @@ use heddle_proto::ids::Offset;
 
 use super::drain_header::DrainHeader;
 use super::index::{Index, IndexEntry};
+use super::markers::PlacedMarker;
 use super::walk::{Step, View, Walker, find_drain};
 use crate::codec::{BLOCK_BYTES, align_up};
 use crate::disk::{DiskFile, ReadBuffer, read_parallel};
@@ -141,6 +142,8 @@ struct Scanner<'a, F> {
     scan: Scan,
     /// Batches of the current drain: accepted together when the drain turns out whole.
     pending: Vec<(BatchHeader, u64)>,
+    /// The transaction markers among them.
+    pending_markers: Vec<PlacedMarker>,
 }
 
 /// Scans from `walker`, which stands at the beginning of a drain, to `data_end`.
@@ -160,7 +163,8 @@ pub(crate) async fn scan<F: DiskFile>(
         has_debris: false,
     };
     let window = Window::default();
-    let mut scanner = Scanner { file, options, data_end, window, walker, scan, pending: Vec::new() };
+    let (pending, pending_markers) = (Vec::new(), Vec::new());
+    let mut scanner = Scanner { file, options, data_end, window, walker, scan, pending, pending_markers };
     scanner.run().await?;
     Ok(scanner.scan)
 }
@@ -170,7 +174,10 @@ impl<F: DiskFile> Scanner<'_, F> {
         loop {
             let before = self.walker;
             match self.walker.step(&self.window.view(self.data_end)) {
-                Step::Batch(header, _) => self.take(header, before),
+                Step::Batch(header, range) => {
+                    let marker = PlacedMarker::of(&header, &self.window.bytes[range]);
+                    self.take(header, marker, before);
+                }
                 Step::More(bytes) => {
                     if !self.load(self.walker.position, bytes).await? {
                         return {
@@ -199,12 +206,13 @@ impl<F: DiskFile> Scanner<'_, F> {
         Ok(self.window.end() >= position + bytes as u64)
     }
 
-    fn take(&mut self, header: BatchHeader, before: Walker) {
+    fn take(&mut self, header: BatchHeader, marker: Option<PlacedMarker>, before: Walker) {
         let position = self.walker.position - u64::from(header.batch_bytes);
         if self.walker.drain != before.drain {
             self.settle();
         }
         self.pending.push((header, position));
+        self.pending_markers.extend(marker);
         if self.walker.drain.is_some_and(|drain| self.walker.position >= drain.data_end()) {
             self.settle();
         }
@@ -228,6 +236,7 @@ impl<F: DiskFile> Scanner<'_, F> {
             }
             self.scan.headers.push_back(header);
         }
+        self.scan.index.markers.extend(self.pending_markers.drain(..));
         self.scan.index.data_bytes = self.scan.position;
     }
 
@@ -251,6 +260,7 @@ impl<F: DiskFile> Scanner<'_, F> {
 
     fn break_off(&mut self, broken: Broken) {
         self.pending.clear();
+        self.pending_markers.clear();
         self.scan.tail = Some(broken);
     }
 

@@ -362,6 +362,12 @@ impl<D: Disk> Store<D> {
             newest = newest.max(batch.max_timestamp);
             at += batch.len() as u64;
         }
+        let mut markers = log.markers.borrow_mut();
+        while let Some(placed) = markers.pop_front_if(|placed| placed.offset < plan.next) {
+            if let Some(index) = &mut active.index {
+                index.markers.extend([placed]);
+            }
+        }
         active.end = plan.next;
         active.data_bytes = position + plan.padded_bytes();
         active.max_timestamp = active.max_timestamp.map(|_| newest);

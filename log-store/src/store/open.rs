@@ -362,6 +362,7 @@ impl<D: Disk> Store<D> {
             match (&batch.bytes, batch.bytes.as_deref().map(BatchHeader::parse)) {
                 (Some(bytes), Some(Ok(header))) => {
                     rebuild.headers.push_back(header);
+                    rebuild.log.note_marker(bytes, &header);
                     rebuild.log.tail.borrow_mut().push(TailBatch::new(bytes.clone(), &header));
                     self.add_dirty(&rebuild.log, bytes.len());
                 }

@@ -75,8 +75,10 @@ impl Marker {
             let value = Bytes::copy_from_slice(&offset?.get().to_be_bytes());
             Some((Bytes::from_static(name), Some(value)))
         };
-        let headers: Vec<_> =
-            [header(FIRST_OFFSET, self.first), header(STABLE_OFFSET, self.stable)].into_iter().flatten().collect();
+        let headers: Vec<_> = [header(FIRST_OFFSET, self.first), header(STABLE_OFFSET, self.stable)]
+            .into_iter()
+            .flatten()
+            .collect();
         let mut builder = BatchBuilder::new(Compression::None)
             .producer(producer, epoch, Sequence::NONE)
             .transactional()
@@ -125,7 +127,8 @@ mod tests {
                 assert!(header.is_control() && header.is_transactional());
                 assert_eq!((header.producer_id.get(), header.producer_epoch.get()), (5, 2));
                 assert_eq!((header.base_sequence, header.record_count), (Sequence::NONE, 1));
-                let record = records(&batch, 1000).expect("has records").next().expect("has one").expect("reads");
+                let record =
+                    records(&batch, 1000).expect("has records").next().expect("has one").expect("reads");
                 assert_eq!(record.key.as_deref(), Some(&[0, 0, 0, code][..]));
                 assert_eq!(record.value.as_deref(), Some(&[0, 0, 0, 0, 0, 7][..]));
                 assert_eq!(Marker::parse(&batch), Some(marker));
