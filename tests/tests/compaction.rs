@@ -92,8 +92,8 @@ fn only_the_newest_of_each_key_stays_whatever_is_killed() {
     });
     assert!(left.iter().all(|record| record.key() != Some(gone.as_bytes())));
     let metrics = broker.metrics();
-    assert!(metrics.sum("heddle_log_compaction_records_removed_total") > 0);
-    assert_eq!(metrics.sum("heddle_log_damaged"), 0);
+    assert!(metrics.sum("log_compaction_records_removed") > 0);
+    assert_eq!(metrics.sum("log_damaged"), 0);
     broker.terminate();
     broker.restart();
     check(&read(&broker), &newest);
