@@ -158,9 +158,9 @@ impl<D: Disk> Partition<D> {
         self.deleted.get()
     }
 
-    /// Exclusive end of what compaction may touch.
+    /// Exclusive end of what compaction may touch: committed, and below every transaction that is open.
     pub fn compact_upto(&self) -> Offset {
-        self.committed()
+        self.committed().min(self.stable())
     }
 
     /// Whether this is the last batch that its producer wrote here, so that it must go on telling where it stands.
