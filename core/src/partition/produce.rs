@@ -193,7 +193,7 @@ impl<D: Disk> Partition<D> {
     /// As there.
     pub fn produce_permitted(
         &self,
-        mut records: BytesMut,
+        records: BytesMut,
         epoch: Option<Epoch>,
         acks: Acks,
         permit: Option<Permit>,
@@ -216,18 +216,15 @@ impl<D: Disk> Partition<D> {
         for header in headers.iter().filter(|header| header.is_transactional()) {
             self.check_transaction(header, permit)?;
         }
-        let mut batches = Vec::with_capacity(headers.len());
-        for header in &headers {
-            let bytes = records.split_to(header.batch_bytes as usize);
-            batches.push(validate::in_codec(&self.config.borrow(), &bytes, header)?.unwrap_or(bytes));
-        }
+        let mut batches = validate::in_codec(&self.config(), records, &headers)?;
         let base_offset = self.log.positions().written;
         let append_time = match self.config.borrow().timestamp_type {
             TimestampType::CreateTime => Timestamp::NONE,
             TimestampType::LogAppendTime => now,
         };
-        for bytes in batches {
-            self.append(bytes, append_time)?;
+        while !batches.is_empty() {
+            let bytes = BatchHeader::parse(&batches)?.batch_bytes as usize;
+            self.append(batches.split_to(bytes), append_time)?;
         }
         self.advance(None);
         Ok(self.accepted(base_offset, self.log.positions().written, append_time, acks))

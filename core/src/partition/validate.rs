@@ -64,25 +64,34 @@ pub(super) fn check(
     Ok(())
 }
 
-/// The batch in the codec that the topic keeps; `None` if it is in it already.
+/// The batches in the codec that the topic keeps; as they came if the topic does not care. All of them are packed before
+/// any is appended, so that one that cannot be leaves nothing behind.
 ///
 /// # Errors
-/// If the records cannot be unpacked, or the batch becomes larger than the topic allows.
+/// If the records cannot be unpacked, or a batch becomes larger than the topic allows.
 pub(super) fn in_codec(
     config: &TopicConfig,
-    bytes: &[u8],
-    header: &BatchHeader,
-) -> Result<Option<BytesMut>, ProduceError> {
-    let CompressionType::Codec { codec, level } = config.compression else { return Ok(None) };
-    if header.compression() == codec {
-        return Ok(None);
+    mut batches: BytesMut,
+    headers: &[BatchHeader],
+) -> Result<BytesMut, ProduceError> {
+    let CompressionType::Codec { codec, level } = config.compression else { return Ok(batches) };
+    if headers.iter().all(|header| header.compression() == codec) {
+        return Ok(batches);
     }
-    let packed = batch::recompress(bytes, codec, level, DECOMPRESSED_BYTES_MAX)?;
-    let bytes_max = config.batch_bytes_max;
-    if packed.len() > bytes_max {
-        return Err(ProduceError::TooLarge { bytes: packed.len(), bytes_max });
+    let (mut packed, bytes_max) = (BytesMut::with_capacity(batches.len()), config.batch_bytes_max);
+    for header in headers {
+        let came = batches.split_to(header.batch_bytes as usize);
+        if header.compression() == codec {
+            packed.extend_from_slice(&came);
+            continue;
+        }
+        let batch = batch::recompress(&came, codec, level, DECOMPRESSED_BYTES_MAX)?;
+        if batch.len() > bytes_max {
+            return Err(ProduceError::TooLarge { bytes: batch.len(), bytes_max });
+        }
+        packed.extend_from_slice(&batch);
     }
-    Ok(Some(packed))
+    Ok(packed)
 }
 
 fn find(
