@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use heddle_proto::ErrorCode;
@@ -57,6 +58,15 @@ fn produce(broker: &Broker, record_count: usize) {
         })
         .collect();
     kafka::deliver(&broker.bootstrap(), TOPIC, &[], &records);
+}
+
+/// Where to connect so that every core is met: a port for each core, or several connections to the one port.
+fn doors(broker: &Broker, mode: PortMode) -> Vec<SocketAddr> {
+    let cores = 0..broker.core_count();
+    match mode {
+        PortMode::PerCore => cores.map(|core| broker.address_of_core(core)).collect(),
+        PortMode::Single => cores.flat_map(|_| [broker.address(); 3]).collect(),
+    }
 }
 
 /// One member of the group.
@@ -260,16 +270,16 @@ fn any_core_answers_for_every_group_and_coordinators_spread() {
             assert_eq!(commit(&mut raw, group, TOPIC, n as i64), 0);
         }
         let expected: Vec<_> = (0..32).map(|n| (0, n, 0)).collect();
-        for core in 0..broker.core_count() {
-            let mut raw = Raw::connect(broker.address_of_core(core));
-            assert_eq!(fetch(&mut raw, &groups, TOPIC), expected, "core {core}, {mode:?}");
+        for door in doors(&broker, mode) {
+            let mut raw = Raw::connect(door);
+            assert_eq!(fetch(&mut raw, &groups, TOPIC), expected, "{door}, {mode:?}");
         }
         // ListGroups is for the coordinators of the broker that is asked.
         let mut listed = BTreeSet::new();
-        let brokers = if mode == PortMode::PerCore { broker.core_count() } else { 1 };
-        assert_eq!(coordinators.len(), usize::from(brokers), "{mode:?}");
-        for core in 0..brokers {
-            let mut raw = Raw::connect(broker.address_of_core(core));
+        let broker_count = if mode == PortMode::PerCore { usize::from(broker.core_count()) } else { 1 };
+        assert_eq!(coordinators.len(), broker_count, "{mode:?}");
+        for door in &doors(&broker, mode)[..broker_count] {
+            let mut raw = Raw::connect(*door);
             let reply: ListGroupsResponse = raw.kafka(ApiKey::ListGroups, 5, &ListGroupsRequest::default());
             assert_eq!(reply.error_code, 0);
             for group in reply.groups {
@@ -354,10 +364,10 @@ fn a_member_that_waits_holds_nobody_up_and_goes_with_its_connection() {
         let mut other = Raw::connect(broker.address());
         find(&mut other, GROUP);
         // Some wait on the core of the coordinator, some on the other one.
-        let mut waiting: Vec<Raw> = (0..broker.core_count())
-            .flat_map(|core| (0..3).map(move |_| core))
-            .map(|core| {
-                let mut raw = Raw::connect(broker.address_of_core(core));
+        let mut waiting: Vec<Raw> = doors(&broker, mode)
+            .into_iter()
+            .map(|door| {
+                let mut raw = Raw::connect(door);
                 raw.send(&raw_join(GROUP));
                 raw
             })
