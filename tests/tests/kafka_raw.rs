@@ -30,10 +30,22 @@ fn code(code: ErrorCode) -> i16 {
     code.code()
 }
 
-/// Produces one batch to partition 0.
+/// The id of a topic.
+fn topic_id(raw: &mut Raw, topic: &str) -> uuid::Uuid {
+    let asked = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(topic)));
+    let request = MetadataRequest::default().with_topics(Some(vec![asked]));
+    let reply: MetadataResponse = raw.kafka(ApiKey::Metadata, 12, &request);
+    reply.topics[0].topic_id
+}
+
+/// Produces one batch to partition 0; from version 13 on by the topic's id.
 fn produce(raw: &mut Raw, version: i16, topic: &str, batch: impl Into<Bytes>) -> PartitionProduceResponse {
     let partition = PartitionProduceData::default().with_index(0).with_records(Some(batch.into()));
-    let data = TopicProduceData::default().with_name(topic_name(topic)).with_partition_data(vec![partition]);
+    let data = TopicProduceData::default().with_partition_data(vec![partition]);
+    let data = match version < 13 {
+        true => data.with_name(topic_name(topic)),
+        false => data.with_topic_id(topic_id(raw, topic)),
+    };
     let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![data]);
     let mut reply: ProduceResponse = raw.kafka(ApiKey::Produce, version, &request);
     reply.responses.remove(0).partition_responses.remove(0)
@@ -56,7 +68,11 @@ fn fetch(raw: &mut Raw, version: i16, topic: &str, offset: i64) -> (i16, Bytes) 
         .with_partition(0)
         .with_fetch_offset(offset)
         .with_partition_max_bytes(1 << 20);
-    let asked = FetchTopic::default().with_topic(topic_name(topic)).with_partitions(vec![partition]);
+    let asked = FetchTopic::default().with_partitions(vec![partition]);
+    let asked = match version < 13 {
+        true => asked.with_topic(topic_name(topic)),
+        false => asked.with_topic_id(topic_id(raw, topic)),
+    };
     let request = FetchRequest::default()
         .with_max_wait_ms(0)
         .with_min_bytes(0)
@@ -72,17 +88,104 @@ fn every_version_of_produce_and_fetch_works() {
     let broker = Broker::start(BrokerOptions::new().cores(1));
     kafka::create(&broker.bootstrap(), "versions", 1, &[]);
     let mut raw = Raw::connect(broker.address());
-    for (turn, version) in (3..=12).enumerate() {
+    for (turn, version) in (3..=13).enumerate() {
         let reply = produce(&mut raw, version, "versions", records::one(format!("v{version}")));
         assert_eq!((reply.error_code, reply.base_offset), (0, turn as i64), "Produce v{version}");
     }
-    for version in 4..=12 {
+    for version in 4..=18 {
         let (error, batches) = fetch(&mut raw, version, "versions", 0);
         assert_eq!(error, 0, "Fetch v{version}");
-        assert_eq!(records::texts(batches).len(), 10, "Fetch v{version}");
+        assert_eq!(records::texts(batches).len(), 11, "Fetch v{version}");
     }
-    let (error, batches) = fetch(&mut raw, 12, "versions", 11);
+    let (error, batches) = fetch(&mut raw, 12, "versions", 12);
     assert_eq!((error, batches.len()), (code(ErrorCode::OffsetOutOfRange), 0));
+}
+
+#[test]
+fn topics_are_found_by_their_ids() {
+    let broker = Broker::start(BrokerOptions::new().cores(1));
+    kafka::create(&broker.bootstrap(), "ids", 1, &[]);
+    let mut raw = Raw::connect(broker.address());
+    let id = topic_id(&mut raw, "ids");
+    let nobody = uuid::Uuid::from_u128(7);
+
+    let ask = |raw: &mut Raw, name: Option<&str>, id: uuid::Uuid, version: i16| {
+        let asked = metadata_request::MetadataRequestTopic::default()
+            .with_name(name.map(topic_name))
+            .with_topic_id(id);
+        let request = MetadataRequest::default().with_topics(Some(vec![asked]));
+        let mut reply: MetadataResponse = raw.kafka(ApiKey::Metadata, version, &request);
+        reply.topics.remove(0)
+    };
+    for version in 12..=13 {
+        let found = ask(&mut raw, None, id, version);
+        assert_eq!((found.error_code, found.name.as_deref()), (0, Some(&words("ids"))));
+        let found = ask(&mut raw, None, nobody, version);
+        assert_eq!((found.error_code, found.topic_id), (code(ErrorCode::UnknownTopicId), nobody));
+    }
+    // Before version 12 the field is there, and may not be used.
+    assert_eq!(ask(&mut raw, Some("ids"), id, 10).error_code, code(ErrorCode::InvalidRequest));
+
+    let partition = |index| FetchPartition::default().with_partition(index).with_partition_max_bytes(1 << 20);
+    let topics = [(nobody, 0), (id, 0), (id, 9)]
+        .map(|(id, index)| FetchTopic::default().with_topic_id(id).with_partitions(vec![partition(index)]));
+    let request = FetchRequest::default().with_max_bytes(1 << 20).with_topics(topics.to_vec());
+    let reply: FetchResponse = raw.kafka(ApiKey::Fetch, 17, &request);
+    let codes: Vec<_> = reply.responses.iter().map(|t| (t.topic_id, t.partitions[0].error_code)).collect();
+    let unknown = [code(ErrorCode::UnknownTopicId), 0, code(ErrorCode::UnknownTopicOrPartition)];
+    assert_eq!(codes, [(nobody, unknown[0]), (id, unknown[1]), (id, unknown[2])]);
+
+    let data = [(nobody, 0), (id, 9)].map(|(id, index)| {
+        let batch = records::one("x");
+        let partition = PartitionProduceData::default().with_index(index).with_records(Some(batch));
+        TopicProduceData::default().with_topic_id(id).with_partition_data(vec![partition])
+    });
+    let request = ProduceRequest::default().with_acks(-1).with_topic_data(data.to_vec());
+    let reply: ProduceResponse = raw.kafka(ApiKey::Produce, 13, &request);
+    let codes: Vec<_> = reply.responses.iter().map(|t| t.partition_responses[0].error_code).collect();
+    assert_eq!(codes, [unknown[0], unknown[2]]);
+
+    // A topic of the same name is another topic.
+    let by_id = delete_topics_request::DeleteTopicState::default().with_name(None).with_topic_id(id);
+    let request = DeleteTopicsRequest::default().with_topics(vec![by_id]).with_timeout_ms(30_000);
+    let reply: DeleteTopicsResponse = raw.kafka(ApiKey::DeleteTopics, 6, &request);
+    assert_eq!((reply.responses[0].error_code, reply.responses[0].topic_id), (0, id));
+    kafka::create(&broker.bootstrap(), "ids", 1, &[]);
+    assert_ne!(topic_id(&mut raw, "ids"), id);
+    assert_eq!(ask(&mut raw, None, id, 12).error_code, code(ErrorCode::UnknownTopicId));
+}
+
+#[test]
+fn a_fetch_from_a_log_that_parts_from_the_clients_is_told_where() {
+    let mut broker = Broker::start(BrokerOptions::new().cores(1));
+    kafka::create(&broker.bootstrap(), "epochs", 1, &[]);
+    let mut raw = Raw::connect(broker.address());
+    produce(&mut raw, 9, "epochs", records::one("first"));
+    // The node leads in a new epoch after each start.
+    broker.kill();
+    broker.restart();
+    let mut raw = Raw::connect(broker.address());
+    produce(&mut raw, 9, "epochs", records::one("second"));
+    let fetch = |raw: &mut Raw, last_epoch: i32, offset: i64| {
+        let partition = FetchPartition::default()
+            .with_partition(0)
+            .with_fetch_offset(offset)
+            .with_last_fetched_epoch(last_epoch)
+            .with_partition_max_bytes(1 << 20);
+        let asked = FetchTopic::default().with_topic(topic_name("epochs")).with_partitions(vec![partition]);
+        let request = FetchRequest::default().with_max_bytes(1 << 20).with_topics(vec![asked]);
+        let mut reply: FetchResponse = raw.kafka(ApiKey::Fetch, 12, &request);
+        reply.responses.remove(0).partitions.remove(0)
+    };
+    let ok = |found: fetch_response::PartitionData| {
+        let diverging = found.diverging_epoch;
+        (found.error_code, diverging.epoch, diverging.end_offset, found.records.unwrap_or_default().len())
+    };
+    let length = records::one("second").len();
+    assert_eq!(ok(fetch(&mut raw, 0, 1)), (0, -1, -1, length), "what the client has is there");
+    assert_eq!(ok(fetch(&mut raw, 0, 2)), (0, 0, 1, 0), "the first epoch ended at 1");
+    assert_eq!(ok(fetch(&mut raw, 1, 2)), (0, -1, -1, 0));
+    assert_eq!(fetch(&mut raw, 5, 1).error_code, code(ErrorCode::OffsetOutOfRange));
 }
 
 #[test]
@@ -320,13 +423,14 @@ fn unknown_versions_are_answered_with_the_known_ones() {
     let produce =
         reply.api_keys.iter().find(|api| api.api_key == ApiKey::Produce as i16).expect("Produce is there");
     assert_eq!(produce.min_version, 0, "older clients take this as a sign of compression");
+    let known = reply.api_keys.len();
     for version in 0..=4 {
         let request = ApiVersionsRequest::default()
             .with_client_software_name(words("test"))
             .with_client_software_version(words("1"));
         let reply: ApiVersionsResponse = raw.kafka(ApiKey::ApiVersions, version, &request);
         assert_eq!(reply.error_code, 0, "v{version}");
-        assert_eq!(reply.api_keys.len(), 13, "v{version}");
+        assert_eq!(reply.api_keys.len(), known, "v{version}");
     }
     // An api that exists nowhere cannot be answered in its own schema; neither may it hurt anybody else.
     let mut lost = Raw::connect(broker.address());

@@ -10,12 +10,13 @@ use std::path::Path;
 
 const CHECK: &str = "free space";
 
+/// Looks at the file system of the data directory.
 pub fn check(config: &Config) -> Finding {
     // Enough for a broker that has just started: two WAL files per core; the rest comes as it is needed.
     let wal_start = 2 * config.wal_file_bytes * config.core_count() as u64;
     let wal_full = config.wal_file_bytes * (config.wal_files_max * config.core_count()) as u64;
-    match free_bytes(&existing(&config.data_dir)) {
-        Some(free) => {
+    match space(&existing(&config.data_dir)) {
+        Some(Space { free_bytes: free, .. }) => {
             // What `boot::data_dir` writes first: somebody's records may be here, and consumers want them.
             let is_new = !config.data_dir.join("node.toml").exists();
             classify(free, config.reserve_bytes, wal_start, wal_full, is_new)
@@ -26,8 +27,17 @@ pub fn check(config: &Config) -> Finding {
     }
 }
 
-/// Bytes an ordinary user may still write on the file system of `path`.
-fn free_bytes(path: &Path) -> Option<u64> {
+/// What a file system has room for.
+#[derive(Clone, Copy, Debug)]
+pub struct Space {
+    /// Its size.
+    pub total_bytes: u64,
+    /// What an ordinary user may still write.
+    pub free_bytes: u64,
+}
+
+/// The room on the file system of `path`; `None` when it does not say, or the path is not there.
+pub fn space(path: &Path) -> Option<Space> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
     let mut stat = MaybeUninit::<libc::statvfs>::uninit();
     // SAFETY: the path ends in a zero byte, and `stat` has room for what the call writes.
@@ -37,7 +47,10 @@ fn free_bytes(path: &Path) -> Option<u64> {
     }
     // SAFETY: the call succeeded, so it has filled the structure.
     let stat = unsafe { stat.assume_init() };
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    Some(Space {
+        total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+        free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+    })
 }
 
 fn classify(free: u64, reserve: u64, wal_start: u64, wal_full: u64, is_new: bool) -> Finding {
@@ -106,7 +119,8 @@ mod tests {
 
     #[test]
     fn this_machine_has_some() {
-        assert!(free_bytes(Path::new("/")).is_some());
-        assert_eq!(free_bytes(Path::new("/nonexistent")), None);
+        let space = space(Path::new("/")).expect("says so");
+        assert!(space.free_bytes <= space.total_bytes && space.total_bytes > 0);
+        assert!(super::space(Path::new("/nonexistent")).is_none());
     }
 }

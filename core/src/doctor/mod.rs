@@ -11,7 +11,7 @@ mod clock;
 mod cpu;
 mod data_dir;
 mod disk_speed;
-mod free_space;
+pub mod free_space;
 mod io_uring;
 mod kernel;
 pub mod limits;

@@ -7,8 +7,8 @@ use heddle_log_store::Disk;
 use heddle_net::{
     frame::{FrameError, FrameReader},
     kafka::{
-        ApiKey, ControlReply, ControlRequest, DecodeError, RequestHeader, api_versions, decode_control,
-        decode_header, encode_reply, refuse_header, unsupported_reply, versions::is_served,
+        ApiKey, ControlReply, ControlRequest, DecodeError, RequestHeader, decode_control, decode_header,
+        encode_reply, refuse_header, unsupported_reply, versions::is_served,
     },
     outbox::{Closed, Outbox},
 };
@@ -16,8 +16,10 @@ use heddle_net::{
 use heddle_proto::error::ErrorCode;
 
 use super::{
-    alter_configs, create_partitions, create_topics, delete_topics, describe_cluster, describe_configs,
-    fetch, find_coordinator, groups, init_producer_id, list_offsets, metadata, produce,
+    alter_configs, api_versions, client_quotas, create_partitions, create_topics, delete_records,
+    delete_topics, describe_cluster, describe_configs, describe_log_dirs, describe_topic_partitions,
+    elect_leaders, fetch, find_coordinator, groups, init_producer_id, list_offsets, metadata,
+    offset_for_leader_epoch, produce, reassignments,
 };
 use crate::{runtime::event::Waiters, shard::Shard};
 
@@ -101,10 +103,10 @@ async fn handle<D: Disk>(
     (readable, received): (Instant, Instant),
 ) -> Result<(), End> {
     match header.api {
-        ApiKey::Produce if (3..=12).contains(&header.version) => {
+        ApiKey::Produce if is_served(header.api, header.version) => {
             produce::handle(shard, outbox, &header, body, readable, received).await
         }
-        ApiKey::Fetch if (4..=12).contains(&header.version) => {
+        ApiKey::Fetch if is_served(header.api, header.version) => {
             fetch::handle(shard, outbox, &header, body, received).await
         }
         _ => handle_control(shard, outbox, header, body, scratch).await,
@@ -165,9 +167,9 @@ async fn answer<D: Disk>(
 ) -> ControlReply {
     let version = header.version;
     match request {
-        ControlRequest::ApiVersions(_) => api_versions(version).into(),
+        ControlRequest::ApiVersions(request) => api_versions::answer(&request, version).into(),
         ControlRequest::Metadata(request) => metadata::answer(shard, request, version).await.into(),
-        ControlRequest::ListOffsets(request) => list_offsets::answer(shard, request).await.into(),
+        ControlRequest::ListOffsets(request) => list_offsets::answer(shard, request, version).await.into(),
         ControlRequest::CreateTopics(request) => create_topics::answer(shard, request).await.into(),
         ControlRequest::DeleteTopics(request) => delete_topics::answer(shard, request).await.into(),
         ControlRequest::CreatePartitions(request) => create_partitions::answer(shard, request).await.into(),
@@ -177,7 +179,21 @@ async fn answer<D: Disk>(
         }
         ControlRequest::InitProducerId(request) => init_producer_id::answer(shard, request).await.into(),
         ControlRequest::FindCoordinator(request) => find_coordinator::answer(shard, request).await.into(),
-        ControlRequest::DescribeCluster(_) => describe_cluster::answer(shard).into(),
+        ControlRequest::DescribeCluster(request) => describe_cluster::answer(shard, &request).into(),
+        ControlRequest::DeleteRecords(request) => delete_records::answer(shard, request).await.into(),
+        ControlRequest::OffsetForLeaderEpoch(request) => {
+            offset_for_leader_epoch::answer(shard, request).await.into()
+        }
+        ControlRequest::AlterConfigs(request) => alter_configs::replace(shard, request).await.into(),
+        ControlRequest::DescribeLogDirs(request) => describe_log_dirs::answer(shard, request).await.into(),
+        ControlRequest::ElectLeaders(request) => elect_leaders::answer(shard, request).into(),
+        ControlRequest::AlterPartitionReassignments(request) => reassignments::alter(shard, request).into(),
+        ControlRequest::ListPartitionReassignments(_) => reassignments::list().into(),
+        ControlRequest::DescribeClientQuotas(request) => client_quotas::describe(shard, &request).into(),
+        ControlRequest::AlterClientQuotas(request) => client_quotas::alter(shard, request).await.into(),
+        ControlRequest::DescribeTopicPartitions(request) => {
+            describe_topic_partitions::answer(shard, &request).into()
+        }
         other => unreachable!("{:?} is handled where requests come in", other.api()),
     }
 }

@@ -1,18 +1,25 @@
-//! CreatePartitions: a topic grows.
+//! CreatePartitions: a topic grows, by a count or with the brokers of each new replica given.
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
 use heddle_log_store::Disk;
-use heddle_net::kafka::messages::{
-    CreatePartitionsRequest, CreatePartitionsResponse, create_partitions_request::CreatePartitionsTopic,
-    create_partitions_response::CreatePartitionsTopicResult,
+use heddle_net::kafka::{
+    StrBytes,
+    messages::{
+        CreatePartitionsRequest, CreatePartitionsResponse, create_partitions_request::CreatePartitionsTopic,
+        create_partitions_response::CreatePartitionsTopicResult,
+    },
 };
 use heddle_proto::error::ErrorCode;
 
-use super::words;
+use super::{create_topics::brokers, words};
 use crate::{
-    metadata::{Command, command::apply},
-    shard::{Shard, request::OpError, topics::refusal},
+    metadata::{Command, MetadataError},
+    shard::{
+        Shard,
+        request::OpError,
+        topics::{place, refusal},
+    },
 };
 
 /// Answers one request: each topic succeeds or fails for itself.
@@ -21,9 +28,15 @@ pub async fn answer<D: Disk>(
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
     let mut results = Vec::with_capacity(request.topics.len());
+    let mut counts: BTreeMap<StrBytes, u32> = BTreeMap::new();
+    request.topics.iter().for_each(|topic| *counts.entry(topic.name.0.clone()).or_default() += 1);
     for topic in request.topics {
         let result = CreatePartitionsTopicResult::default().with_name(topic.name.clone());
-        results.push(match grow(shard, topic, request.validate_only).await {
+        let grown = match counts[&topic.name.0] {
+            1 => grow(shard, topic, request.validate_only).await,
+            _ => Err(OpError::new(ErrorCode::InvalidRequest, "the request names this topic twice")),
+        };
+        results.push(match grown {
             Ok(()) => result.with_error_message(None),
             Err(error) => {
                 result.with_error_code(error.code.code()).with_error_message(Some(words(error.message)))
@@ -38,19 +51,20 @@ async fn grow<D: Disk>(
     topic: CreatePartitionsTopic,
     validate_only: bool,
 ) -> Result<(), OpError> {
-    if topic.assignments.is_some_and(|assignments| !assignments.is_empty()) {
-        return Err(OpError::new(
-            ErrorCode::InvalidReplicaAssignment,
-            "replicas are placed by the broker; give a count without assignments",
-        ));
-    }
+    let name = topic.name.to_string();
+    let image = shard.image();
+    let unknown = || refusal(&MetadataError::UnknownTopic(name.clone()));
+    let id = image.topic(&name).ok_or_else(unknown)?.id;
+    let assignment = topic.assignments.unwrap_or_default();
+    let assignment = assignment.iter().map(|new| brokers(new.broker_ids.iter().map(|id| id.0)));
+    let assignment = assignment.collect::<Result<Vec<_>, _>>()?;
     let command = Command::GrowTopic {
-        name: topic.name.to_string(),
+        replicas: place(&image, id, &assignment)?,
+        name,
         partition_count: u32::try_from(topic.count).unwrap_or(0),
     };
     if validate_only {
-        let mut trial = (*shard.image()).clone();
-        return apply(&mut trial, &command).map(drop).map_err(|error| refusal(&error));
+        return shard.would_change(&command).map(drop);
     }
     shard.change_topic(command).await.map(drop)
 }

@@ -1,6 +1,6 @@
 //! DeleteTopics, by name or by id.
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
 use heddle_log_store::Disk;
 use heddle_net::kafka::{
@@ -21,9 +21,17 @@ use crate::{
 /// Answers one request: each topic succeeds or fails for itself.
 pub async fn answer<D: Disk>(shard: &Rc<Shard<D>>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let mut results = Vec::with_capacity(request.topics.len());
+    let mut mentions: BTreeMap<(Option<TopicName>, uuid::Uuid), u32> = BTreeMap::new();
+    for topic in &request.topics {
+        *mentions.entry((topic.name.clone(), topic.topic_id)).or_default() += 1;
+    }
     for topic in request.topics {
         let result = DeletableTopicResult::default().with_topic_id(topic.topic_id);
-        results.push(match delete(shard, &topic).await {
+        let deleted = match mentions[&(topic.name.clone(), topic.topic_id)] {
+            1 => delete(shard, &topic).await,
+            _ => Err(OpError::new(ErrorCode::InvalidRequest, "the request names this topic twice")),
+        };
+        results.push(match deleted {
             Ok((name, id)) => result
                 .with_name(Some(TopicName(StrBytes::from_string(name))))
                 .with_topic_id(uuid::Uuid::from_bytes(*id.as_bytes())),
@@ -41,6 +49,14 @@ async fn delete<D: Disk>(
     topic: &DeleteTopicState,
 ) -> Result<(String, TopicId), OpError> {
     let name = match &topic.name {
+        Some(_) if !topic.topic_id.is_nil() => {
+            let message = "a topic is named by its name or by its id, not by both";
+            return Err(OpError::new(ErrorCode::InvalidRequest, message));
+        }
+        None if topic.topic_id.is_nil() => {
+            let message = "neither a name nor an id says which topic";
+            return Err(OpError::new(ErrorCode::InvalidRequest, message));
+        }
         Some(name) => name.to_string(),
         None => {
             let id = TopicId::from_bytes(*topic.topic_id.as_bytes());

@@ -12,22 +12,21 @@ use heddle_log_store::{Aborted, Disk};
 use heddle_net::{
     kafka::{
         FetchReply, FetchRequest, RequestHeader, decode_fetch, encode_fetch,
-        fetch::{AbortedTransaction, FetchPartitionReply, FetchTopicReply},
+        fetch::{AbortedTransaction, EpochEnd, FetchPartitionReply, FetchTopicReply},
     },
     outbox::Outbox,
 };
-use heddle_proto::{error::ErrorCode, ids::Offset};
+use heddle_proto::{
+    error::ErrorCode,
+    ids::{Offset, TopicPartition},
+};
 
-use super::{connection::End, epoch, locate};
+use super::{code_for, connection::End, epoch, leaders::Leaders, locate_topic};
 use crate::{
     admin::stages::{Arrival, FetchTimes},
     partition::{fetch::Fetched, transactions::Isolation},
     runtime::Queue,
-    shard::{
-        Shard,
-        fetch::FetchLimits,
-        request::{FetchFrom, OpError},
-    },
+    shard::{Shard, fetch::FetchLimits, request::FetchFrom},
 };
 
 /// How much of a connection's room for replies one fetch takes in advance, at most. Kafka serves one request of a
@@ -83,9 +82,10 @@ async fn read<D: Disk>(
     for topic in &request.topics {
         for partition in &topic.partitions {
             partitions.push(FetchFrom {
-                at: locate(&image, &topic.name, partition.index),
+                at: locate_topic(&image, &topic.topic, partition.index),
                 offset: Offset::new(partition.fetch_offset),
                 epoch: epoch(partition.current_leader_epoch),
+                last_epoch: epoch(partition.last_fetched_epoch),
                 isolation,
                 bytes_max: clamp(partition.bytes_max),
             });
@@ -96,46 +96,49 @@ async fn read<D: Disk>(
         bytes_max,
         wait: Duration::from_millis(request.wait_max_ms.max(0).unsigned_abs().into()),
     };
+    let places: Vec<TopicPartition> = partitions.iter().map(|from| from.at).collect();
     let (results, times) = shard.fetch(partitions, limits).await;
-    let mut results = results.into_iter();
+    let mut results = places.into_iter().zip(results);
+    let image = shard.image();
+    let mut leaders = Leaders::new(&image);
     let topics = request.topics.into_iter().map(|topic| FetchTopicReply {
         partitions: topic
             .partitions
             .iter()
             .zip(results.by_ref())
-            .map(|(partition, result)| partition_reply(partition.index, result, isolation))
+            .map(|(partition, (at, result))| match result {
+                Ok(fetched) => read_reply(partition.index, fetched, isolation),
+                Err(error) => FetchPartitionReply {
+                    current_leader: leaders.tell(at, error.code),
+                    ..FetchPartitionReply::refused(
+                        partition.index,
+                        code_for(&image, &topic.topic, error.code),
+                    )
+                },
+            })
             .collect(),
-        name: topic.name,
+        topic: topic.topic,
     });
-    (FetchReply { topics: topics.collect(), ..FetchReply::default() }, times)
+    let topics = topics.collect();
+    (FetchReply { topics, endpoints: leaders.into_endpoints(), ..FetchReply::default() }, times)
 }
 
-fn partition_reply(
-    index: i32,
-    result: Result<Fetched, OpError>,
-    isolation: Isolation,
-) -> FetchPartitionReply {
-    match result {
-        Ok(fetched) => {
-            let aborted = (isolation == Isolation::ReadCommitted).then(|| {
-                let transaction = |aborted: &Aborted| AbortedTransaction {
-                    producer_id: aborted.producer.get(),
-                    first_offset: aborted.first.get(),
-                };
-                fetched.aborted.iter().map(transaction).collect()
-            });
-            FetchPartitionReply {
-                last_stable_offset: fetched.stable.get(),
-                aborted,
-                ..FetchPartitionReply::read(
-                    index,
-                    fetched.committed.get(),
-                    fetched.start.get(),
-                    fetched.batches,
-                )
-            }
-        }
-        Err(error) => FetchPartitionReply::refused(index, error.code),
+fn read_reply(index: i32, fetched: Fetched, isolation: Isolation) -> FetchPartitionReply {
+    let diverging =
+        fetched.diverging.map(|(epoch, end)| EpochEnd { epoch: epoch.get(), end_offset: end.get() });
+    let aborted = (isolation == Isolation::ReadCommitted).then(|| {
+        let transaction = |aborted: &Aborted| AbortedTransaction {
+            producer_id: aborted.producer.get(),
+            first_offset: aborted.first.get(),
+        };
+        fetched.aborted.iter().map(transaction).collect()
+    });
+    let (committed, start) = (fetched.committed.get(), fetched.start.get());
+    FetchPartitionReply {
+        last_stable_offset: fetched.stable.get(),
+        aborted,
+        diverging,
+        ..FetchPartitionReply::read(index, committed, start, fetched.batches)
     }
 }
 

@@ -14,12 +14,15 @@ use heddle_proto::{error::ErrorCode, ids::TopicId};
 
 use super::words;
 use crate::{
-    metadata::{ClusterImage, TopicImage, internal::InternalTopic},
+    metadata::{ClusterImage, PartitionImage, TopicImage, internal::InternalTopic},
     shard::{Shard, request::OpError},
 };
 
 /// The first version in which the client says whether topics may be created.
 const AUTO_CREATION_FLAG_VERSION: i16 = 4;
+
+/// The first version in which a topic may be asked for by its id.
+const TOPIC_ID_VERSION: i16 = 12;
 
 /// Answers one request.
 pub async fn answer<D: Disk>(
@@ -34,6 +37,15 @@ pub async fn answer<D: Disk>(
             let mut topics = Vec::with_capacity(asked.len());
             for topic in asked {
                 let id = TopicId::from_bytes(*topic.topic_id.as_bytes());
+                if version < TOPIC_ID_VERSION && (topic.name.is_none() || !id.is_zero()) {
+                    topics.push(
+                        MetadataResponseTopic::default()
+                            .with_name(topic.name)
+                            .with_topic_id(topic.topic_id)
+                            .with_error_code(ErrorCode::InvalidRequest.code()),
+                    );
+                    continue;
+                }
                 topics.push(one(shard, topic.name.as_ref(), id, may_create).await);
             }
             topics
@@ -88,18 +100,38 @@ fn refused(name: &TopicName, code: ErrorCode) -> MetadataResponseTopic {
     MetadataResponseTopic::default().with_name(Some(name.clone())).with_error_code(code.code())
 }
 
+/// The brokers of one partition, as Kafka clients know them.
+pub(super) struct Placement {
+    /// Who leads it, -1 while nobody does.
+    pub leader: i32,
+    /// Who has a replica.
+    pub replicas: Vec<BrokerId>,
+    /// Whose replica is in sync.
+    pub isr: Vec<BrokerId>,
+}
+
+/// Where a partition is.
+pub(super) fn placement(image: &ClusterImage, topic: &TopicImage, partition: &PartitionImage) -> Placement {
+    let broker_of = |node: u32| {
+        let replica = partition.replicas.iter().find(|replica| replica.node == node);
+        BrokerId(replica.map_or(-1, |replica| image.replica_broker(topic.id, replica)))
+    };
+    Placement {
+        leader: image.leader_broker(topic, partition),
+        replicas: partition.replicas.iter().map(|replica| broker_of(replica.node)).collect(),
+        isr: partition.isr.iter().map(|node| broker_of(*node)).collect(),
+    }
+}
+
 fn describe(image: &ClusterImage, topic: &TopicImage) -> MetadataResponseTopic {
     let partitions = topic.indexes().zip(&topic.partitions).map(|(index, partition)| {
-        let broker_of = |node: u32| {
-            let replica = partition.replicas.iter().find(|replica| replica.node == node);
-            BrokerId(replica.map_or(-1, |replica| image.replica_broker(topic.id, replica)))
-        };
+        let Placement { leader, replicas, isr } = placement(image, topic, partition);
         MetadataResponsePartition::default()
             .with_partition_index(index.get() as i32)
-            .with_leader_id(BrokerId(image.leader_broker(topic, partition)))
+            .with_leader_id(BrokerId(leader))
             .with_leader_epoch(partition.epoch)
-            .with_replica_nodes(partition.replicas.iter().map(|replica| broker_of(replica.node)).collect())
-            .with_isr_nodes(partition.isr.iter().map(|node| broker_of(*node)).collect())
+            .with_replica_nodes(replicas)
+            .with_isr_nodes(isr)
     });
     MetadataResponseTopic::default()
         .with_name(Some(TopicName(StrBytes::from_string(topic.name.to_string()))))

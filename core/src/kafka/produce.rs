@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use heddle_log_store::Disk;
 use heddle_net::{
     kafka::{
-        ProduceReply, ReplyHeader, RequestHeader, StrBytes, decode_produce, encode_produce,
+        ProduceReply, ReplyHeader, RequestHeader, StrBytes, TopicRef, decode_produce, encode_produce,
         produce::{ProducePartitionReply, ProduceTopicReply, RecordError},
     },
     outbox::{
@@ -14,11 +14,12 @@ use heddle_net::{
         watch::{Operation, Watch},
     },
 };
-use heddle_proto::error::ErrorCode;
+use heddle_proto::{error::ErrorCode, ids::TopicPartition};
 
-use super::{connection::End, locate, words};
+use super::{code_for, connection::End, leaders::Leaders, locate_topic, words};
 use crate::{
     admin::stages::Arrival,
+    metadata::ClusterImage,
     partition::{produce::Acks, validate::RecordFault},
     runtime::Queue,
     shard::{
@@ -31,11 +32,12 @@ use crate::{
 /// One partition of the request, on its way.
 struct Part<D: Disk> {
     index: i32,
+    at: TopicPartition,
     ticket: Ticket<D>,
 }
 
-/// The topics of a request by name, with what became of their partitions.
-type Topics<D> = Vec<(StrBytes, Vec<Part<D>>)>;
+/// The topics of a request, with what became of their partitions.
+type Topics<D> = Vec<(TopicRef, Vec<Part<D>>)>;
 
 /// Handles one request: admits its batches now, answers when they are as safe as asked.
 ///
@@ -76,31 +78,75 @@ pub async fn handle<D: Disk>(
     for topic in request.topics {
         let mut parts = Vec::with_capacity(topic.partitions.len());
         for partition in topic.partitions {
-            let at = locate(&image, &topic.name, partition.index);
+            let at = locate_topic(&image, &topic.topic, partition.index);
             let records = partition.records.unwrap_or_default();
             let ticket = shard.produce(at, records, None, acks, None, arrival).await;
-            parts.push(Part { index: partition.index, ticket });
+            parts.push(Part { index: partition.index, at, ticket });
         }
-        topics.push((topic.name, parts));
+        topics.push((topic.topic, parts));
     }
-    if let Some(slot) = slot {
-        shard.queues.spawn(Queue::Hot, async move {
-            let mut reply = ProduceReply::default();
-            let mut ready = arrival.decoded;
-            for (name, parts) in topics {
-                let mut partitions = Vec::with_capacity(parts.len());
-                for part in parts {
-                    let result = part.ticket.settled().await;
-                    ready = ready.max(result.as_ref().map_or(ready, |produced| produced.times.ready()));
-                    partitions.push(partition_reply(part.index, result));
-                }
-                reply.topics.push(ProduceTopicReply { name, partitions });
-            }
+    let shard = shard.clone();
+    match slot {
+        Some(slot) => shard.clone().queues.spawn(Queue::Hot, async move {
+            let (reply, ready) = settle(&shard, topics, arrival).await;
             let watch = Watch { operation: Operation::Produce, begun: arrival.readable, ready };
             fill(slot, reply_header, &reply, Some(watch));
-        });
+        }),
+        None => {
+            let outbox = outbox.clone();
+            shard.clone().queues.spawn(Queue::Hot, async move {
+                let (reply, _) = settle(&shard, topics, arrival).await;
+                // There is no reply to tell it in: the end of the connection makes the client look at the metadata.
+                if reply.topics.iter().flat_map(|topic| &topic.partitions).any(|p| !p.error.is_none()) {
+                    outbox.close();
+                }
+            });
+        }
     }
     Ok(())
+}
+
+/// Waits until everything is as safe as asked, or refused; also says when that was.
+async fn settle<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    topics: Topics<D>,
+    arrival: Arrival,
+) -> (ProduceReply, Instant) {
+    let mut reply = ProduceReply::default();
+    let mut ready = arrival.decoded;
+    let mut refused = Vec::new();
+    for (topic, parts) in topics {
+        let mut partitions = Vec::with_capacity(parts.len());
+        for part in parts {
+            let result = part.ticket.settled().await;
+            ready = ready.max(result.as_ref().map_or(ready, |produced| produced.times.ready()));
+            if result.is_err() {
+                refused.push((reply.topics.len(), partitions.len(), part.at));
+            }
+            partitions.push(partition_reply(part.index, result));
+        }
+        reply.topics.push(ProduceTopicReply { topic, partitions });
+    }
+    if !refused.is_empty() {
+        explain(&shard.image(), &mut reply, refused);
+    }
+    (reply, ready)
+}
+
+/// Completes the replies of partitions that were refused: an unknown id is told as that, and a moved partition's
+/// leader is named.
+fn explain(image: &ClusterImage, reply: &mut ProduceReply, refused: Vec<(usize, usize, TopicPartition)>) {
+    let mut leaders = Leaders::new(image);
+    for (topic, partition, at) in refused {
+        let topic = &mut reply.topics[topic];
+        let partition = &mut topic.partitions[partition];
+        partition.error = code_for(image, &topic.topic, partition.error);
+        // A batch of an older epoch is refused for itself; only a moved leader is told.
+        if partition.error == ErrorCode::NotLeaderOrFollower {
+            partition.current_leader = leaders.tell(at, partition.error);
+        }
+    }
+    reply.endpoints = leaders.into_endpoints();
 }
 
 fn partition_reply(index: i32, result: Result<Produced, OpError>) -> ProducePartitionReply {

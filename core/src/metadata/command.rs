@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     image::{ClusterImage, NodeImage, PartitionImage, PortMode, ReplicaSlot, TopicImage},
     name::check_topic_name,
+    quota::QuotaChange,
     topic_config::TopicConfig,
 };
 
@@ -52,6 +53,9 @@ pub enum Command {
         replication_factor: u16,
         /// The settings it overrides.
         overrides: BTreeMap<String, String>,
+        /// Where each partition's replicas go, the preferred primary first; empty for the cluster's choice.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        replicas: Vec<Vec<ReplicaSlot>>,
     },
     /// Changes settings: a value sets, `None` goes back to the default.
     AlterTopic {
@@ -66,6 +70,9 @@ pub enum Command {
         name: String,
         /// The new number of partitions.
         partition_count: u32,
+        /// Where the replicas of each new partition go; empty for the cluster's choice.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        replicas: Vec<Vec<ReplicaSlot>>,
     },
     /// Deletes a topic; its files go afterwards.
     DeleteTopic {
@@ -76,6 +83,18 @@ pub enum Command {
     ForgetTopic {
         /// The topic's id.
         id: String,
+    },
+    /// Replaces all settings of a topic.
+    ReplaceTopicConfig {
+        /// Its name.
+        name: String,
+        /// The settings it overrides from now on.
+        overrides: BTreeMap<String, String>,
+    },
+    /// Changes what a user or client may use.
+    ChangeQuota {
+        /// What changes.
+        change: QuotaChange,
     },
     /// Hands out a block of producer ids.
     TakeProducerIds {
@@ -121,6 +140,9 @@ pub enum MetadataError {
         /// How many nodes there are.
         available: usize,
     },
+    /// Replicas cannot go where they were asked to.
+    #[error("{0}")]
+    InvalidAssignment(String),
     /// The request itself is contradictory.
     #[error("{0}")]
     InvalidRequest(String),
@@ -153,11 +175,20 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
             raise_epochs(image, *node);
             Ok(Outcome::Done)
         }
-        Command::CreateTopic { name, id, partition_count, replication_factor, overrides } => {
-            create_topic(image, name, id, *partition_count, *replication_factor, overrides)
+        Command::CreateTopic { name, id, partition_count, replication_factor, overrides, replicas } => {
+            let id = parse_id(id)?;
+            create_topic(image, name, id, (*partition_count, *replication_factor), overrides, replicas)
         }
         Command::AlterTopic { name, changes } => alter_topic(image, name, changes),
-        Command::GrowTopic { name, partition_count } => grow_topic(image, name, *partition_count),
+        Command::ReplaceTopicConfig { name, overrides } => {
+            let mut changed = (*find(image, name)?).clone();
+            changed.overrides.clone_from(overrides);
+            put_config(image, changed)
+        }
+        Command::ChangeQuota { change } => change_quota(image, change),
+        Command::GrowTopic { name, partition_count, replicas } => {
+            grow_topic(image, name, *partition_count, replicas)
+        }
         Command::DeleteTopic { name } => {
             let topic = image
                 .topics
@@ -196,10 +227,10 @@ fn raise_epochs(image: &mut ClusterImage, node: u32) {
 fn create_topic(
     image: &mut ClusterImage,
     name: &str,
-    id: &str,
-    partition_count: u32,
-    replication_factor: u16,
+    id: TopicId,
+    (partition_count, replication_factor): (u32, u16),
     overrides: &BTreeMap<String, String>,
+    replicas: &[Vec<ReplicaSlot>],
 ) -> Result<Outcome, MetadataError> {
     check_topic_name(name).map_err(MetadataError::InvalidTopicName)?;
     if image.topics.contains_key(name) {
@@ -208,7 +239,7 @@ fn create_topic(
     check_partition_count(partition_count)?;
     let config = TopicConfig::parse(overrides).map_err(MetadataError::InvalidConfig)?;
     check_replicas(image, replication_factor, &config)?;
-    let id = parse_id(id)?;
+    check_assignment(image, replicas, partition_count as usize, usize::from(replication_factor))?;
     let mut topic = TopicImage {
         name: name.into(),
         id,
@@ -217,6 +248,7 @@ fn create_topic(
         partitions: Vec::with_capacity(partition_count as usize),
     };
     let nodes: Vec<u32> = image.nodes.keys().copied().collect();
+    place_partitions(&mut topic, replicas);
     deal_partitions(&mut topic, &nodes, usize::from(replication_factor), partition_count);
     put(image, topic);
     Ok(Outcome::Topic(id))
@@ -242,6 +274,46 @@ fn check_replicas(image: &ClusterImage, factor: u16, config: &TopicConfig) -> Re
         )));
     }
     Ok(())
+}
+
+/// Checks a choice of replicas: for every new partition, on nodes that are there, each once.
+fn check_assignment(
+    image: &ClusterImage,
+    replicas: &[Vec<ReplicaSlot>],
+    partition_count: usize,
+    factor: usize,
+) -> Result<(), MetadataError> {
+    let refuse = |why: String| Err(MetadataError::InvalidAssignment(why));
+    if replicas.is_empty() {
+        return Ok(());
+    }
+    if replicas.len() != partition_count {
+        return refuse(format!("{partition_count} new partitions, but replicas for {}", replicas.len()));
+    }
+    for slots in replicas {
+        let mut nodes: Vec<u32> = slots.iter().map(|slot| slot.node).collect();
+        if nodes.len() != factor {
+            return refuse(format!("every partition has {factor} replicas; one is given {}", nodes.len()));
+        }
+        if let Some(node) = nodes.iter().find(|node| !image.nodes.contains_key(node)) {
+            return refuse(format!("there is no node {node}"));
+        }
+        nodes.sort_unstable();
+        nodes.dedup();
+        if nodes.len() != factor {
+            return refuse("two replicas of a partition on one node guard against nothing".to_owned());
+        }
+    }
+    Ok(())
+}
+
+/// Adds partitions with chosen replicas.
+fn place_partitions(topic: &mut TopicImage, replicas: &[Vec<ReplicaSlot>]) {
+    for slots in replicas {
+        let isr = slots.iter().map(|replica| replica.node).collect();
+        let leader = slots[0].node;
+        topic.partitions.push(PartitionImage { replicas: slots.clone(), isr, leader, epoch: 0 });
+    }
 }
 
 /// Deals partitions out to nodes in turn, and on each node to slots in turn, preferred primaries first.
@@ -283,6 +355,11 @@ fn alter_topic(
             None => changed.overrides.remove(setting),
         };
     }
+    put_config(image, changed)
+}
+
+/// Takes over a topic whose overrides were changed, if they are valid.
+fn put_config(image: &mut ClusterImage, mut changed: TopicImage) -> Result<Outcome, MetadataError> {
     changed.config = TopicConfig::parse(&changed.overrides).map_err(MetadataError::InvalidConfig)?;
     let factor = changed.partitions.first().map_or(1, |partition| partition.replicas.len() as u16);
     check_replicas(image, factor, &changed.config)?;
@@ -291,7 +368,27 @@ fn alter_topic(
     Ok(Outcome::Topic(id))
 }
 
-fn grow_topic(image: &mut ClusterImage, name: &str, count: u32) -> Result<Outcome, MetadataError> {
+/// The most entities that quotas are set for: a bound on what every core keeps.
+pub const QUOTA_COUNT_MAX: usize = 10_000;
+
+fn change_quota(image: &mut ClusterImage, change: &QuotaChange) -> Result<Outcome, MetadataError> {
+    let mut quotas = (*image.quotas).clone();
+    quotas.change(change);
+    if quotas.len() > QUOTA_COUNT_MAX {
+        return Err(MetadataError::InvalidRequest(format!(
+            "quotas are set for {QUOTA_COUNT_MAX} users and clients already; remove some first"
+        )));
+    }
+    image.quotas = Arc::new(quotas);
+    Ok(Outcome::Done)
+}
+
+fn grow_topic(
+    image: &mut ClusterImage,
+    name: &str,
+    count: u32,
+    replicas: &[Vec<ReplicaSlot>],
+) -> Result<Outcome, MetadataError> {
     let topic = find(image, name)?;
     check_partition_count(count)?;
     if count as usize <= topic.partitions.len() {
@@ -302,7 +399,9 @@ fn grow_topic(image: &mut ClusterImage, name: &str, count: u32) -> Result<Outcom
     }
     let mut grown = (*topic).clone();
     let factor = grown.partitions.first().map_or(1, |partition| partition.replicas.len());
+    check_assignment(image, replicas, count as usize - grown.partitions.len(), factor)?;
     let nodes: Vec<u32> = image.nodes.keys().copied().collect();
+    place_partitions(&mut grown, replicas);
     deal_partitions(&mut grown, &nodes, factor, count);
     let id = grown.id;
     put(image, grown);
@@ -349,6 +448,7 @@ mod tests {
             partition_count,
             replication_factor,
             overrides: BTreeMap::new(),
+            replicas: Vec::new(),
         }
     }
 
@@ -376,11 +476,15 @@ mod tests {
     fn growing_goes_on_where_creation_stopped() {
         let mut image = cluster(1);
         apply(&mut image, &create("t", 2, 1)).expect("creates");
-        apply(&mut image, &Command::GrowTopic { name: "t".into(), partition_count: 4 }).expect("grows");
+        apply(&mut image, &Command::GrowTopic { name: "t".into(), partition_count: 4, replicas: Vec::new() })
+            .expect("grows");
         let slots: Vec<u32> =
             image.topic("t").expect("is there").partitions.iter().map(|p| p.replicas[0].slot).collect();
         assert_eq!(slots, [0, 1, 2, 3]);
-        let again = apply(&mut image, &Command::GrowTopic { name: "t".into(), partition_count: 4 });
+        let again = apply(
+            &mut image,
+            &Command::GrowTopic { name: "t".into(), partition_count: 4, replicas: Vec::new() },
+        );
         assert!(matches!(again, Err(MetadataError::InvalidPartitionCount(_))));
     }
 

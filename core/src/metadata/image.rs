@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::config::PortMode;
 
-use super::topic_config::TopicConfig;
+use super::{quota::Quotas, topic_config::TopicConfig};
 
 /// A node as it registered itself at its last start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,6 +141,8 @@ pub struct ClusterImage {
     pub deleting: BTreeSet<TopicId>,
     /// The first producer id that was never handed out.
     pub producer_id_next: i64,
+    /// Who may use how much.
+    pub quotas: Arc<Quotas>,
 }
 
 impl ClusterImage {
@@ -176,6 +178,14 @@ impl ClusterImage {
         }
     }
 
+    /// The node and core that a wire id means; with one port for the node, core 0.
+    pub fn broker(&self, id: i32) -> Option<(&NodeImage, CoreId)> {
+        let node = self.nodes.get(&u32::try_from(id / BROKER_IDS_PER_NODE).ok()?)?;
+        let core = CoreId::new(u16::try_from(id % BROKER_IDS_PER_NODE).ok()?);
+        let shown = node.brokers().any(|broker| broker.id == id);
+        shown.then_some((node.as_ref(), core))
+    }
+
     /// The wire id of the broker that holds one replica.
     pub fn replica_broker(&self, topic: TopicId, replica: &ReplicaSlot) -> i32 {
         match self.nodes.get(&replica.node) {
@@ -194,6 +204,13 @@ pub fn core_of(topic: TopicId, slot: u32, core_count: u16) -> CoreId {
     CoreId::new(core as u16)
 }
 
+/// The smallest slot whose replica [`core_of`] gives to `core`.
+pub fn slot_for(topic: TopicId, core: CoreId, core_count: u16) -> u32 {
+    let count = u32::from(core_count.max(1));
+    let first = u32::from(core_of(topic, 0, core_count).get());
+    (u32::from(core.get()) + count - first) % count
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -206,6 +223,17 @@ mod tests {
                 owned[usize::from(core_of(TopicId::new([7; 16]), slot, cores).get())] += 1;
             }
             assert!(owned.iter().all(|count| *count == 3), "{owned:?}");
+        }
+    }
+
+    #[test]
+    fn there_is_a_slot_for_every_core() {
+        for (number, cores) in (1..9_u16).enumerate() {
+            let id = TopicId::new([number as u8; 16]);
+            for core in (0..cores).map(CoreId::new) {
+                let slot = slot_for(id, core, cores);
+                assert_eq!((core_of(id, slot, cores), slot < u32::from(cores)), (core, true));
+            }
         }
     }
 

@@ -7,7 +7,10 @@ use heddle_log_store::MemoryDisk;
 use heddle_proto::ids::TopicId;
 
 use super::*;
-use crate::metadata::image::PortMode;
+use crate::metadata::{
+    image::PortMode,
+    quota::{Entity, Limited, QuotaChange, Who},
+};
 
 const DIR: &str = "/data";
 
@@ -28,7 +31,15 @@ fn create(turn: u32) -> Command {
         partition_count: 3,
         replication_factor: 1,
         overrides: BTreeMap::from([("retention.ms".into(), "1000".into())]),
+        replicas: Vec::new(),
     }
+}
+
+/// Sets or removes what the client `c` of every user may produce.
+fn quota(value: Option<f64>) -> Command {
+    let entity = Entity { user: Some(Who::Default), client: Some(Who::Name("c".into())) };
+    let changes = BTreeMap::from([(Limited::ProduceBytes, value)]);
+    Command::ChangeQuota { change: QuotaChange { entity, changes } }
 }
 
 async fn open(disk: &MemoryDisk) -> (MetadataLog<MemoryDisk>, ClusterImage) {
@@ -36,7 +47,8 @@ async fn open(disk: &MemoryDisk) -> (MetadataLog<MemoryDisk>, ClusterImage) {
 }
 
 fn shape(image: &ClusterImage) -> String {
-    format!("{:?} {:?} {:?} {}", image.topics, image.nodes, image.deleting, image.index)
+    let quotas = &image.quotas;
+    format!("{:?} {:?} {:?} {} {quotas:?}", image.topics, image.nodes, image.deleting, image.index)
 }
 
 #[test]
@@ -44,7 +56,8 @@ fn what_was_committed_is_there_after_a_restart() {
     block_on(async {
         let disk = MemoryDisk::new(1);
         let (mut log, mut image) = open(&disk).await;
-        let outcomes = log.commit(&mut image, vec![start(), create(0), create(0), create(1)]).await;
+        let outcomes =
+            log.commit(&mut image, vec![start(), create(0), create(0), create(1), quota(Some(1e6))]).await;
         let outcomes = outcomes.expect("commits");
         assert!(outcomes[1].is_ok() && outcomes[2].is_err() && outcomes[3].is_ok());
         let before = shape(&image);
@@ -84,7 +97,7 @@ fn compaction_keeps_everything() {
     block_on(async {
         let disk = MemoryDisk::new(1);
         let (mut log, mut image) = open(&disk).await;
-        log.commit(&mut image, vec![start()]).await.expect("commits");
+        log.commit(&mut image, vec![start(), quota(Some(2.5)), quota(Some(7.0))]).await.expect("commits");
         let mut turn = 0;
         while log.position > 0 {
             log.commit(&mut image, vec![create(turn)]).await.expect("commits");

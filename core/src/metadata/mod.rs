@@ -9,6 +9,7 @@ pub mod image;
 pub mod internal;
 pub mod log;
 pub mod name;
+pub mod quota;
 pub mod service;
 pub mod snapshot;
 pub mod topic_config;

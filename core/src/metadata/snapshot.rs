@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     command::MetadataError,
     image::{ClusterImage, NodeImage, PartitionImage, PortMode, TopicImage},
+    quota::{Entity, Limits, QuotaChange, Quotas},
     topic_config::TopicConfig,
 };
 
@@ -20,6 +21,14 @@ pub struct Snapshot {
     topics: Vec<Topic>,
     deleting: Vec<String>,
     producer_id_next: i64,
+    #[serde(default)]
+    quotas: Vec<Quota>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Quota {
+    entity: Entity,
+    limits: Limits,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,6 +77,11 @@ impl Snapshot {
                 .collect(),
             deleting: image.deleting.iter().map(ToString::to_string).collect(),
             producer_id_next: image.producer_id_next,
+            quotas: image
+                .quotas
+                .iter()
+                .map(|(entity, limits)| Quota { entity: entity.clone(), limits: limits.clone() })
+                .collect(),
         }
     }
 
@@ -101,6 +115,12 @@ impl Snapshot {
         for id in &self.deleting {
             image.deleting.insert(parse(id)?);
         }
+        let mut quotas = Quotas::default();
+        for Quota { entity, limits } in self.quotas {
+            let changes = limits.into_iter().map(|(limited, value)| (limited, Some(value))).collect();
+            quotas.change(&QuotaChange { entity, changes });
+        }
+        image.quotas = Arc::new(quotas);
         Ok(image)
     }
 }

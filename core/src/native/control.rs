@@ -36,8 +36,9 @@ pub async fn answer<D: Disk>(shard: &Rc<Shard<D>>, request: Request) -> Result<R
                 partition_count: (partition_count > 0).then_some(partition_count),
                 replication_factor: (replication_factor > 0).then_some(replication_factor),
                 overrides: configs.into_iter().collect(),
+                assignment: Vec::new(),
             };
-            Ok(Reply::Topic { id: shard.create_topic(new, false).await? })
+            Ok(Reply::Topic { id: shard.create_topic(new).await? })
         }
         Request::DeleteTopic { name } => {
             Ok(Reply::Topic { id: shard.change_topic(Command::DeleteTopic { name }).await? })
@@ -155,7 +156,7 @@ async fn alter_topic<D: Disk>(
         id = shard.change_topic(Command::AlterTopic { name: name.clone(), changes }).await?;
     }
     if partition_count > 0 {
-        id = shard.change_topic(Command::GrowTopic { name, partition_count }).await?;
+        id = shard.change_topic(Command::GrowTopic { name, partition_count, replicas: Vec::new() }).await?;
     }
     Ok(Reply::Topic { id })
 }

@@ -55,6 +55,7 @@ pub async fn handle<D: Disk>(
         at: TopicPartition { topic: wanted.topic, partition: wanted.partition },
         offset: wanted.offset,
         epoch: None,
+        last_epoch: None,
         isolation: Isolation::ReadUncommitted,
         bytes_max,
     };

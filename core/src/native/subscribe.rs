@@ -180,6 +180,7 @@ impl Subscription {
                 at: self.at,
                 offset: self.next.get(),
                 epoch: None,
+                last_epoch: None,
                 isolation: Isolation::ReadUncommitted,
                 bytes_max,
             };

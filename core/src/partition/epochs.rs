@@ -33,6 +33,18 @@ impl EpochHistory {
         Some((self.entries[index].0, next))
     }
 
+    /// The epoch that the record at `offset` is of, and where it ends.
+    pub fn holding(&self, offset: Offset, end: Offset) -> Option<(Epoch, Offset)> {
+        let index = self.entries.iter().rposition(|(_, start)| *start <= offset)?;
+        let next = self.entries.get(index + 1).map_or(end, |(_, start)| *start);
+        Some((self.entries[index].0, next))
+    }
+
+    /// Where the oldest known epoch begins.
+    pub fn first_start(&self) -> Option<Offset> {
+        self.entries.first().map(|(_, start)| *start)
+    }
+
     /// Forgets epochs that begin at or after `end`.
     pub fn truncate(&mut self, end: Offset) {
         self.entries.retain(|(_, start)| *start < end);
@@ -78,6 +90,10 @@ mod tests {
         assert_eq!(end_of(2), Some((1, 10)));
         assert_eq!(end_of(5), Some((3, 20)));
         assert_eq!(end_of(9), Some((6, 33)));
+        let holding = |offset| history.holding(Offset::new(offset), end).map(|(e, o)| (e.get(), o.get()));
+        assert_eq!(holding(0), Some((1, 10)));
+        assert_eq!(holding(10), Some((3, 20)));
+        assert_eq!(holding(32), Some((6, 33)));
     }
 
     #[test]

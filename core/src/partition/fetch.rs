@@ -76,12 +76,26 @@ pub struct Fetched {
     pub aborted: Vec<Aborted>,
     /// Whole batches; the first one contains the offset asked for.
     pub batches: Vec<Bytes>,
+    /// Where the reader's log and this one part, when it said in which epoch its last record is and that does not fit.
+    /// There are no batches then.
+    pub diverging: Option<(Epoch, Offset)>,
 }
 
 impl Fetched {
     /// Size of all batches, in bytes.
     pub fn bytes(&self) -> usize {
         self.batches.iter().map(Bytes::len).sum()
+    }
+
+    /// Keeps the batches that fit into so many bytes.
+    pub fn limit(&mut self, bytes_max: usize) {
+        let mut bytes = 0;
+        let mut fits = |batch: &Bytes| {
+            bytes += batch.len();
+            bytes <= bytes_max
+        };
+        let count = self.batches.iter().map_while(|batch| Some(batch).filter(|b| fits(b))).count();
+        self.batches.truncate(count);
     }
 
     /// Copies the batches out of the larger buffers they are slices of. Where memory is short, a little that waits to be
@@ -148,7 +162,7 @@ impl<D: Disk> Partition<D> {
             Isolation::ReadUncommitted => Vec::new(),
             Isolation::ReadCommitted => self.aborted(from, &batches).await?,
         };
-        Ok(Fetched { committed, start, stable, aborted, batches })
+        Ok(Fetched { committed, start, stable, aborted, batches, diverging: None })
     }
 
     /// The aborted transactions with records among batches that were read from `from` on.
@@ -160,5 +174,26 @@ impl<D: Disk> Partition<D> {
             }
             _ => Ok(Vec::new()),
         }
+    }
+
+    /// Whether a reader whose last record, before `from`, is of the epoch `last` has what this log has: `None` when so,
+    /// else the end of what the two share (KIP-595).
+    ///
+    /// # Errors
+    /// [`FetchError::OutOfRange`] when the epoch has not begun here.
+    pub fn diverging(&self, last: Epoch, from: Offset) -> Result<Option<Fetched>, FetchError> {
+        let (committed, start) = (self.committed(), self.start());
+        let Some((epoch, end)) = self.epoch_end(last) else {
+            return Err(FetchError::OutOfRange { offset: from, start, committed });
+        };
+        let fits = epoch == last && end >= from;
+        Ok((!fits).then(|| Fetched {
+            committed,
+            start,
+            stable: self.stable(),
+            aborted: Vec::new(),
+            batches: Vec::new(),
+            diverging: Some((epoch, end)),
+        }))
     }
 }

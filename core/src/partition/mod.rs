@@ -31,7 +31,7 @@ use heddle_proto::{
 
 use crate::{
     metadata::TopicConfig,
-    runtime::event::{Event, Waiters},
+    runtime::watch::{Flag, Flags},
 };
 use codec::Reader;
 use epochs::EpochHistory;
@@ -66,7 +66,7 @@ pub struct Partition<D: Disk> {
     /// Acks that wait for the commit quorum (`acks=all`).
     pending_quorum: RefCell<Pending>,
     /// Fetches and subscriptions that wait for committed to move.
-    waiters: Waiters,
+    flags: Flags,
     deleted: Cell<bool>,
 }
 
@@ -98,7 +98,7 @@ impl<D: Disk> Partition<D> {
             epochs: RefCell::new(epochs),
             pending_primary: RefCell::default(),
             pending_quorum: RefCell::default(),
-            waiters: Waiters::default(),
+            flags: Flags::default(),
             deleted: Cell::new(false),
         });
         partition.advance(None);
@@ -130,19 +130,36 @@ impl<D: Disk> Partition<D> {
         &self.log
     }
 
-    /// Where an epoch of the past ends (Kafka's OffsetForLeaderEpoch).
+    /// Where an epoch ends (Kafka's OffsetForLeaderEpoch, KIP-101): the newest epoch up to this one that has records,
+    /// and the offset after them. Before the first known record the epoch itself ends where that begins. `None` for an
+    /// epoch that has not begun.
     pub fn epoch_end(&self, epoch: Epoch) -> Option<(Epoch, Offset)> {
-        self.epochs.borrow().end_of(epoch, self.log.positions().written)
+        let (current, end) = (self.epoch(), self.log.positions().written);
+        if epoch >= current {
+            return (epoch == current).then_some((current, end));
+        }
+        let epochs = self.epochs.borrow();
+        Some(epochs.end_of(epoch, end).unwrap_or((epoch, epochs.first_start().unwrap_or(end))))
     }
 
-    /// Registers a waiter for the next move of committed.
-    pub fn wait(&self, event: &Rc<Event>) {
-        self.waiters.add(event);
+    /// The epoch in which the record at `offset` was written and where that ends, if the history still says so. After
+    /// the last record it is the current one.
+    pub fn epoch_holding(&self, offset: Offset) -> Option<(Epoch, Offset)> {
+        let end = self.log.positions().written;
+        if offset >= end {
+            return Some((self.epoch(), end));
+        }
+        self.epochs.borrow().holding(offset, end)
+    }
+
+    /// Puts a flag up at every move of committed from now on, until it is dropped.
+    pub fn watch(&self, flag: &Rc<Flag>) {
+        self.flags.add(flag);
     }
 
     /// Wakes everybody who waits for data, so that they look around.
     pub fn wake(&self) {
-        self.waiters.fire();
+        self.flags.raise();
     }
 
     /// The topic was deleted: everybody who waits is woken and finds it gone.
@@ -150,7 +167,7 @@ impl<D: Disk> Partition<D> {
         self.deleted.set(true);
         self.pending_primary.take();
         self.pending_quorum.take();
-        self.waiters.fire();
+        self.flags.raise();
     }
 
     /// Whether the topic was deleted under this handle.

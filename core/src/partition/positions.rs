@@ -50,7 +50,7 @@ impl<D: Disk> Partition<D> {
         );
         self.advance_stable(committed);
         self.pending_quorum.borrow_mut().release(committed, release);
-        self.waiters.fire();
+        self.flags.raise();
     }
 
     /// Stable follows committed up to the first transaction that is not ended by a committed marker.

@@ -17,7 +17,7 @@ use super::{
     produce::{Acks, ProduceError},
     *,
 };
-use crate::shard::hooks::ShardHooks;
+use crate::{runtime::watch::Watch, shard::hooks::ShardHooks};
 
 const NOW: Timestamp = Timestamp::new(1_700_000_000_000);
 
@@ -226,11 +226,12 @@ fn deleting_a_partition_ends_every_wait() {
     disk.run(async {
         let node = open(&disk, 0, &[]).await;
         let accepted = produce(&node, batch(&["a"], None)).expect("is accepted");
-        let event = Event::new();
-        node.partition.wait(&event);
+        let watch = Watch::new();
+        let flag = watch.flag(3);
+        node.partition.watch(&flag);
         node.partition.close();
         assert!(accepted.settled().await.is_err(), "an ack for a deleted partition would be a lie");
-        assert!(event.has_fired());
+        assert_eq!(watch.take(), [3]);
         assert!(produce(&node, batch(&["a"], None)).is_err());
     });
 }

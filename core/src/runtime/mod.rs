@@ -13,5 +13,6 @@ pub mod queues;
 pub mod signals;
 pub mod time;
 pub mod wakeup;
+pub mod watch;
 
 pub use queues::{Queue, Queues};

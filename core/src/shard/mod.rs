@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod fetch;
+pub mod fetch_set;
 pub mod groups;
 pub mod handoff;
 pub mod hooks;

@@ -5,14 +5,14 @@ use std::rc::Rc;
 use heddle_log_store::{Disk, ReadError};
 use heddle_proto::{
     error::ErrorCode,
-    ids::{CoreId, Offset, Timestamp, TopicPartition},
+    ids::{CoreId, Epoch, Offset, Timestamp, TopicPartition},
     native::StartFrom,
 };
 
 use super::{
     Shard,
     produce::stopping,
-    request::{CoreReply, CoreRequest, OpError, PartitionFacts},
+    request::{AskEpochs, CoreReply, CoreRequest, OpError, PartitionFacts},
 };
 use crate::partition::{fetch::read_failure, transactions::Isolation};
 
@@ -81,6 +81,41 @@ impl<D: Disk> Shard<D> {
         found.map_err(|error| failure(&partition.topic, at, &error))
     }
 
+    /// Asks the history of a partition's epochs.
+    ///
+    /// # Errors
+    /// When the partition is not here.
+    pub async fn epochs(
+        self: &Rc<Self>,
+        at: TopicPartition,
+        ask: AskEpochs,
+    ) -> Result<Option<(Epoch, Offset)>, OpError> {
+        let core = self.owner(at)?;
+        if core == self.core() {
+            return self.epochs_here(at, ask);
+        }
+        match self.hop(core, CoreRequest::Epochs { at, ask }).await? {
+            CoreReply::Epochs(result) => result,
+            _ => Err(stopping()),
+        }
+    }
+
+    /// [`Shard::epochs`] for a partition of this core.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn epochs_here(
+        &self,
+        at: TopicPartition,
+        ask: AskEpochs,
+    ) -> Result<Option<(Epoch, Offset)>, OpError> {
+        let partition = self.partition(at)?;
+        Ok(match ask {
+            AskEpochs::EndOf(epoch) => partition.epoch_end(epoch),
+            AskEpochs::Holding(offset) => partition.epoch_holding(offset),
+        })
+    }
+
     /// Deletes the records before an offset; gives the new first offset, durable.
     ///
     /// # Errors
@@ -124,6 +159,8 @@ impl<D: Disk> Shard<D> {
             ));
         }
         let start = partition.log().delete_records(before).await;
+        // Readers are told the new first offset.
+        partition.wake();
         start.map_err(|error| failure(&partition.topic, at, &error))
     }
 
@@ -132,16 +169,19 @@ impl<D: Disk> Shard<D> {
         self: &Rc<Self>,
         partitions: &[TopicPartition],
     ) -> Vec<Result<PartitionFacts, OpError>> {
-        let mut facts: Vec<Result<PartitionFacts, OpError>> = Vec::with_capacity(partitions.len());
-        for at in partitions {
-            facts.push(match self.owner(*at) {
-                Err(error) => Err(error),
-                Ok(core) if core == self.core() => self.describe_here(*at),
-                Ok(core) => match self.hop(core, CoreRequest::Describe { partitions: vec![*at] }).await {
-                    Ok(CoreReply::Facts(mut facts)) if facts.len() == 1 => facts.remove(0),
-                    _ => Err(stopping()),
-                },
-            });
+        let mut facts: Vec<Result<PartitionFacts, OpError>> =
+            partitions.iter().map(|at| Err(self.owner(*at).err().unwrap_or_else(stopping))).collect();
+        for (core, indexes) in self.by_owner(partitions, |at| *at) {
+            let places: Vec<TopicPartition> = indexes.iter().map(|index| partitions[*index]).collect();
+            let found = if core == self.core() {
+                places.into_iter().map(|at| self.describe_here(at)).collect()
+            } else {
+                match self.hop(core, CoreRequest::Describe { partitions: places }).await {
+                    Ok(CoreReply::Facts(found)) => found,
+                    _ => continue,
+                }
+            };
+            indexes.into_iter().zip(found).for_each(|(index, found)| facts[index] = found);
         }
         facts
     }

@@ -67,6 +67,8 @@ pub struct FetchFrom {
     pub offset: Offset,
     /// The client's idea of the epoch, if it has one.
     pub epoch: Option<Epoch>,
+    /// The epoch of the last record the client has, if it wants that checked.
+    pub last_epoch: Option<Epoch>,
     /// What the reader may see.
     pub isolation: Isolation,
     /// At most this much of this partition (but at least one batch).
@@ -84,6 +86,15 @@ pub struct PartitionFacts {
     pub committed: Offset,
     /// Bytes in segments and memory.
     pub size_bytes: u64,
+}
+
+/// A question to the history of a partition's epochs.
+#[derive(Clone, Copy, Debug)]
+pub enum AskEpochs {
+    /// Where an epoch ends.
+    EndOf(Epoch),
+    /// In which epoch a record was written, and where that ends.
+    Holding(Offset),
 }
 
 /// A request between cores.
@@ -105,8 +116,10 @@ pub enum CoreRequest {
     Fetch {
         /// Which, in the order of preference.
         partitions: Vec<FetchFrom>,
-        /// At most this much altogether (but at least one batch).
+        /// At most this much altogether.
         bytes_max: usize,
+        /// Except that the first batch is given whatever its size.
+        at_least_one: bool,
     },
     /// Answer when one of the partitions has more than the offset given, or after `timeout`.
     Wait {
@@ -128,6 +141,13 @@ pub enum CoreRequest {
     FindMaxTimestamp {
         /// In which partition.
         at: TopicPartition,
+    },
+    /// What the history of a partition's epochs says.
+    Epochs {
+        /// Of which partition.
+        at: TopicPartition,
+        /// What is asked.
+        ask: AskEpochs,
     },
     /// Delete records before an offset.
     DeleteRecords {
@@ -204,6 +224,8 @@ pub enum CoreReply {
     Done,
     /// To `FindOffset` and `FindMaxTimestamp`: `None` when no record is that young.
     Offset(Result<Option<(Offset, Timestamp)>, OpError>),
+    /// To `Epochs`: an epoch and the offset after it, if there is one.
+    Epochs(Result<Option<(Epoch, Offset)>, OpError>),
     /// To `DeleteRecords`: the new first offset.
     Start(Result<Offset, OpError>),
     /// To `Describe`, in the order of the request.

@@ -25,9 +25,11 @@ impl<D: Disk> Shard<D> {
                     Err(error) => Answer::Now(CoreReply::Produced(Err(error))),
                 }
             }
-            CoreRequest::Fetch { partitions, bytes_max } => Answer::Later(Box::pin(async move {
-                CoreReply::Fetched(shard.fetch_here(&partitions, bytes_max).await)
-            })),
+            CoreRequest::Fetch { partitions, bytes_max, at_least_one } => {
+                Answer::Later(Box::pin(async move {
+                    CoreReply::Fetched(shard.fetch_here(&partitions, bytes_max, at_least_one).await)
+                }))
+            }
             CoreRequest::Wait { partitions, timeout } => Answer::Later(Box::pin(async move {
                 shard.wait_here(partitions, timeout).await;
                 CoreReply::Done
@@ -38,6 +40,7 @@ impl<D: Disk> Shard<D> {
             CoreRequest::FindMaxTimestamp { at } => {
                 Answer::Later(Box::pin(async move { CoreReply::Offset(shard.find_max_timestamp(at).await) }))
             }
+            CoreRequest::Epochs { at, ask } => Answer::Now(CoreReply::Epochs(self.epochs_here(at, ask))),
             CoreRequest::DeleteRecords { at, before } => Answer::Later(Box::pin(async move {
                 CoreReply::Start(shard.delete_records_here(at, before).await)
             })),

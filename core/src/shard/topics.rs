@@ -1,6 +1,6 @@
 //! Operations that change metadata: they go to core 0, whose service is the only writer.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use heddle_log_store::Disk;
 use heddle_proto::{error::ErrorCode, ids::TopicId};
@@ -10,7 +10,10 @@ use super::{
     request::{CoreReply, CoreRequest, OpError},
 };
 use crate::{
-    metadata::{Command, MetadataError, Outcome, internal::InternalTopic, name::check_topic_name},
+    metadata::{
+        ClusterImage, Command, MetadataError, Outcome, PortMode, ReplicaSlot, TopicImage, command::apply,
+        image::slot_for, internal::InternalTopic, name::check_topic_name,
+    },
     runtime::mesh::PeerStopped,
 };
 
@@ -25,6 +28,8 @@ pub struct NewTopic {
     pub replication_factor: Option<u16>,
     /// The settings it overrides.
     pub overrides: BTreeMap<String, String>,
+    /// The brokers that each partition's replicas go to, the preferred primary first; empty for the cluster's choice.
+    pub assignment: Vec<Vec<i32>>,
 }
 
 impl NewTopic {
@@ -35,6 +40,7 @@ impl NewTopic {
             partition_count: None,
             replication_factor: None,
             overrides: BTreeMap::new(),
+            assignment: Vec::new(),
         }
     }
 }
@@ -54,26 +60,51 @@ impl<D: Disk> Shard<D> {
         }
     }
 
-    /// Creates a topic; with `validate_only` it is checked and nothing is created (the id is then zero).
+    /// Creates a topic.
     ///
     /// # Errors
     /// Says what is wrong with the request.
-    pub async fn create_topic(&self, new: NewTopic, validate_only: bool) -> Result<TopicId, OpError> {
+    pub async fn create_topic(&self, new: NewTopic) -> Result<TopicId, OpError> {
+        let (_, command) = self.creation(new)?;
+        self.propose_topic(command).await
+    }
+
+    /// Checks that a topic could be created, and says what it would be.
+    ///
+    /// # Errors
+    /// As [`Shard::create_topic`].
+    pub fn would_create(&self, new: NewTopic) -> Result<Arc<TopicImage>, OpError> {
+        let (id, command) = self.creation(new)?;
+        let mut image = (*self.image()).clone();
+        apply(&mut image, &command).map_err(|error| refusal(&error))?;
+        Ok(image.topic_by_id(id).expect("the topic was created in this image").clone())
+    }
+
+    /// Checks that a change would be taken, and gives the metadata as they would be.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn would_change(&self, command: &Command) -> Result<ClusterImage, OpError> {
+        check_change(command)?;
+        let mut trial = (*self.image()).clone();
+        apply(&mut trial, command).map_err(|error| refusal(&error))?;
+        Ok(trial)
+    }
+
+    /// The command that creates a topic, and the id drawn for it.
+    fn creation(&self, new: NewTopic) -> Result<(TopicId, Command), OpError> {
         check_client_topic(&new.name)?;
         let id = TopicId::from_bytes(*uuid::Uuid::new_v4().as_bytes());
+        let replicas = place(&self.image(), id, &new.assignment)?;
         let command = Command::CreateTopic {
             name: new.name,
             id: id.to_string(),
             partition_count: new.partition_count.unwrap_or(self.config.partition_count_default),
             replication_factor: new.replication_factor.unwrap_or(self.config.replication_factor_default),
             overrides: with_node_defaults(&self.config, new.overrides),
+            replicas,
         };
-        if validate_only {
-            let mut trial = (*self.image()).clone();
-            crate::metadata::command::apply(&mut trial, &command).map_err(|error| refusal(&error))?;
-            return Ok(TopicId::ZERO);
-        }
-        self.propose_topic(command).await
+        Ok((id, command))
     }
 
     /// Creates an internal topic unless it is there.
@@ -94,6 +125,7 @@ impl<D: Disk> Shard<D> {
             partition_count,
             replication_factor: self.config.replication_factor_default,
             overrides: with_node_defaults(&self.config, topic.overrides()),
+            replicas: Vec::new(),
         };
         match self.propose_topic(command).await {
             Err(error) if error.code != ErrorCode::TopicAlreadyExists => Err(error),
@@ -106,13 +138,7 @@ impl<D: Disk> Shard<D> {
     /// # Errors
     /// Says what is wrong with the request.
     pub async fn change_topic(&self, command: Command) -> Result<TopicId, OpError> {
-        match &command {
-            Command::GrowTopic { name, .. } | Command::DeleteTopic { name } => check_client_topic(name)?,
-            Command::AlterTopic { name, changes } if InternalTopic::of(name).is_some() => {
-                check_internal_settings(name, changes.keys())?;
-            }
-            _ => {}
-        }
+        check_change(&command)?;
         self.propose_topic(command).await
     }
 
@@ -136,10 +162,22 @@ impl<D: Disk> Shard<D> {
         if !self.config.auto_create_topics || InternalTopic::of(name).is_some() {
             return Err(refusal(&MetadataError::UnknownTopic(name.to_owned())));
         }
-        match self.create_topic(NewTopic::with_defaults(name), false).await {
+        match self.create_topic(NewTopic::with_defaults(name)).await {
             Err(error) if error.code != ErrorCode::TopicAlreadyExists => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+/// What clients may not change of the topics that the broker keeps its own state in.
+fn check_change(command: &Command) -> Result<(), OpError> {
+    match command {
+        Command::GrowTopic { name, .. } | Command::DeleteTopic { name } => check_client_topic(name),
+        Command::AlterTopic { name, changes } if InternalTopic::of(name).is_some() => {
+            check_internal_settings(name, changes.keys())
+        }
+        Command::ReplaceTopicConfig { name, .. } => check_client_topic(name),
+        _ => Ok(()),
     }
 }
 
@@ -170,9 +208,35 @@ fn check_internal_settings<'a>(
     }
 }
 
+/// Turns brokers, which clients name, into nodes and slots: with a port for each core, a slot that the hash of the topic's
+/// id maps to the wanted core.
+///
+/// # Errors
+/// When a broker is not there.
+pub fn place(
+    image: &ClusterImage,
+    id: TopicId,
+    assignment: &[Vec<i32>],
+) -> Result<Vec<Vec<ReplicaSlot>>, OpError> {
+    let mut turns: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut one = |broker: i32| {
+        let (node, core) = image.broker(broker).ok_or_else(|| {
+            OpError::new(ErrorCode::InvalidReplicaAssignment, format!("there is no broker {broker}"))
+        })?;
+        let turn = turns.entry(node.id.get()).or_default();
+        let slot = match node.port_mode {
+            PortMode::PerCore => slot_for(id, core, node.core_count),
+            PortMode::Single => *turn,
+        };
+        *turn += 1;
+        Ok(ReplicaSlot { node: node.id.get(), slot })
+    };
+    assignment.iter().map(|brokers| brokers.iter().map(|broker| one(*broker)).collect()).collect()
+}
+
 /// Settings whose default this node's configuration changes become part of the topic when it is created, so that every
 /// node reads the same from the metadata log.
-fn with_node_defaults(
+pub fn with_node_defaults(
     config: &crate::config::Config,
     mut overrides: BTreeMap<String, String>,
 ) -> BTreeMap<String, String> {
@@ -194,6 +258,7 @@ pub fn refusal(error: &MetadataError) -> OpError {
         MetadataError::InvalidConfig(_) => ErrorCode::InvalidConfig,
         MetadataError::InvalidPartitionCount(_) => ErrorCode::InvalidPartitions,
         MetadataError::InvalidReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
+        MetadataError::InvalidAssignment(_) => ErrorCode::InvalidReplicaAssignment,
         MetadataError::InvalidRequest(_) => ErrorCode::InvalidRequest,
         MetadataError::Closing => ErrorCode::CoordinatorNotAvailable,
     };

@@ -6,7 +6,7 @@ use heddle_net::kafka::messages::produce_request::{PartitionProduceData, TopicPr
 use heddle_net::kafka::messages::{self, ProduceResponse, TopicName};
 use heddle_net::kafka::produce::{ProducePartitionReply, ProduceTopicReply};
 use heddle_net::kafka::{
-    ApiKey, ProduceReply, ProduceRequest, ReplyHeader, RequestHeader, StrBytes, decode_header,
+    ApiKey, ProduceReply, ProduceRequest, ReplyHeader, RequestHeader, StrBytes, TopicRef, decode_header,
     decode_produce, encode_produce,
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
@@ -50,7 +50,7 @@ fn decode(mut frame: BytesMut) -> (RequestHeader, ProduceRequest) {
 fn check_decoded(batches: &[Bytes], (header, request): (RequestHeader, ProduceRequest)) {
     assert_eq!((header.api, header.correlation, request.acks), (ApiKey::Produce, CORRELATION, -1));
     let [topic] = request.topics.as_slice() else { panic!("{} topics", request.topics.len()) };
-    assert_eq!(topic.name.as_str(), TOPIC);
+    assert_eq!(topic.topic, TopicRef::from(TOPIC));
     let found: Vec<_> =
         topic.partitions.iter().map(|found| (found.index, found.records.as_deref())).collect();
     let sent: Vec<_> = (0..).zip(batches.iter().map(|batch| Some(&batch[..]))).collect();
@@ -127,7 +127,7 @@ impl Case for EncodeReply {
         let partitions = (0..shape.item_count as i32)
             .map(|index| ProducePartitionReply::appended(index, (1 << 40) + i64::from(index), -1, 5))
             .collect();
-        let topic = ProduceTopicReply { name: StrBytes::from_static_str(TOPIC), partitions };
+        let topic = ProduceTopicReply { topic: TopicRef::from(TOPIC), partitions };
         EncodeReply { reply: ProduceReply { topics: vec![topic], ..ProduceReply::default() } }
     }
 

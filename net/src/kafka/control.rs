@@ -79,10 +79,19 @@ control_apis! {
     ApiVersions: ApiVersionsRequest => ApiVersionsResponse,
     CreateTopics: CreateTopicsRequest => CreateTopicsResponse,
     DeleteTopics: DeleteTopicsRequest => DeleteTopicsResponse,
+    DeleteRecords: DeleteRecordsRequest => DeleteRecordsResponse,
     InitProducerId: InitProducerIdRequest => InitProducerIdResponse,
+    OffsetForLeaderEpoch: OffsetForLeaderEpochRequest => OffsetForLeaderEpochResponse,
     DescribeConfigs: DescribeConfigsRequest => DescribeConfigsResponse,
+    AlterConfigs: AlterConfigsRequest => AlterConfigsResponse,
+    DescribeLogDirs: DescribeLogDirsRequest => DescribeLogDirsResponse,
     CreatePartitions: CreatePartitionsRequest => CreatePartitionsResponse,
+    ElectLeaders: ElectLeadersRequest => ElectLeadersResponse,
     IncrementalAlterConfigs: IncrementalAlterConfigsRequest => IncrementalAlterConfigsResponse,
+    AlterPartitionReassignments: AlterPartitionReassignmentsRequest => AlterPartitionReassignmentsResponse,
+    ListPartitionReassignments: ListPartitionReassignmentsRequest => ListPartitionReassignmentsResponse,
+    DescribeClientQuotas: DescribeClientQuotasRequest => DescribeClientQuotasResponse,
+    AlterClientQuotas: AlterClientQuotasRequest => AlterClientQuotasResponse,
     DescribeCluster: DescribeClusterRequest => DescribeClusterResponse,
     OffsetCommit: OffsetCommitRequest => OffsetCommitResponse,
     OffsetFetch: OffsetFetchRequest => OffsetFetchResponse,
@@ -96,6 +105,7 @@ control_apis! {
     OffsetDelete: OffsetDeleteRequest => OffsetDeleteResponse,
     ConsumerGroupHeartbeat: ConsumerGroupHeartbeatRequest => ConsumerGroupHeartbeatResponse,
     ConsumerGroupDescribe: ConsumerGroupDescribeRequest => ConsumerGroupDescribeResponse,
+    DescribeTopicPartitions: DescribeTopicPartitionsRequest => DescribeTopicPartitionsResponse,
 }
 
 /// Asking for the metadata of all topics in a flexible version, librdkafka writes the null array as four zero bytes
@@ -224,6 +234,11 @@ fn fit_version(reply: &mut ControlReply, version: i16) {
         ControlReply::Metadata(reply) => fit_metadata(reply, version),
         ControlReply::FindCoordinator(reply) => fit_find_coordinator(reply, version),
         ControlReply::DescribeCluster(reply) => fit_describe_cluster(reply, version),
+        ControlReply::ElectLeaders(reply) if version < 1 => reply.error_code = 0,
+        ControlReply::DescribeLogDirs(reply) => fit_describe_log_dirs(reply, version),
+        ControlReply::AlterPartitionReassignments(reply) if version < 1 => {
+            reply.allow_replication_factor_change = true;
+        }
         reply => groups::fit_version(reply, version),
     }
 }
@@ -253,6 +268,17 @@ fn fit_find_coordinator(reply: &mut FindCoordinatorResponse, version: i16) {
         reply.node_id = first.node_id;
         reply.host = first.host;
         reply.port = first.port;
+    }
+}
+
+fn fit_describe_log_dirs(reply: &mut DescribeLogDirsResponse, version: i16) {
+    if version < 3 {
+        reply.error_code = 0;
+    }
+    if version < 4 {
+        for dir in &mut reply.results {
+            (dir.total_bytes, dir.usable_bytes) = (-1, -1);
+        }
     }
 }
 

@@ -47,6 +47,9 @@ pub enum DecodeError {
     /// A null where the protocol demands a value.
     #[error("null where a value is required")]
     NullNotAllowed,
+    /// A byte that is to say whether a struct follows, and says neither 1 nor -1.
+    #[error("{0} does not say whether a struct follows; 1 and -1 do")]
+    BadPresence(i8),
     /// A string that is not UTF-8.
     #[error("string is not UTF-8")]
     NotUtf8,
@@ -94,6 +97,7 @@ impl DecodeError {
             DecodeError::TooManyItems { .. } => "too_many_items",
             DecodeError::TooManyTags { .. } => "too_many_tags",
             DecodeError::NullNotAllowed => "null_not_allowed",
+            DecodeError::BadPresence(_) => "bad_presence",
             DecodeError::NotUtf8 => "not_utf8",
             DecodeError::VarintTooLong => "varint_too_long",
             DecodeError::TrailingBytes(_) => "trailing_bytes",
@@ -116,6 +120,12 @@ pub enum EncodeError {
     /// The `kafka-protocol` crate refused the message.
     #[error("reply cannot be encoded: {0}")]
     Codec(String),
+    /// A topic named by id where the version has names, or the other way round.
+    #[error("version {version} does not name a topic in this way")]
+    TopicForm {
+        /// The version of the reply.
+        version: i16,
+    },
     /// The reply is of another api than the request.
     #[error("reply of another api than the {0:?} request")]
     WrongApi(ApiKey),

@@ -1,4 +1,4 @@
-//! Fetch, versions 4 to 12: the reply is framed around batches that are never copied.
+//! Fetch, versions 4 to 18: the reply is framed around batches that are never copied.
 
 use bytes::{Bytes, BytesMut};
 use heddle_proto::error::ErrorCode;
@@ -7,13 +7,17 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::error::{DecodeError, EncodeError};
 use super::header::{ReplyHeader, RequestHeader};
-use super::produce::{CurrentLeader, write_leader};
+use super::produce::{CurrentLeader, NodeEndpoint, write_endpoints, write_leader};
+use super::topic::{TopicRef, entry_bytes_min};
 use super::wire::{Reader, Writer};
 
 /// The lowest version this codec reads: older ones expect message formats that Heddle does not store.
 pub const FETCH_VERSION_MIN: i16 = 4;
-/// The highest version this codec reads and writes; 13 names topics by id.
-pub const FETCH_VERSION_MAX: i16 = 12;
+/// The highest version this codec reads and writes; 13 and up name topics by id.
+pub const FETCH_VERSION_MAX: i16 = 18;
+
+/// From this version on, who fetches is told in a tagged field that consumers leave out.
+const REPLICA_STATE_VERSION_MIN: i16 = 15;
 
 /// What to read from where. Numbers are raw, as the client sent them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,8 +47,8 @@ pub struct FetchRequest {
 /// The part of a fetch request for one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchTopic {
-    /// Topic name; a slice of the frame.
-    pub name: StrBytes,
+    /// Which topic.
+    pub topic: TopicRef,
     /// Its partitions.
     pub partitions: Vec<FetchPartition>,
 }
@@ -69,8 +73,8 @@ pub struct FetchPartition {
 /// Partitions of one topic to drop from a fetch session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForgottenTopic {
-    /// Topic name.
-    pub name: StrBytes,
+    /// Which topic.
+    pub topic: TopicRef,
     /// Partition indexes.
     pub partitions: Vec<i32>,
 }
@@ -86,13 +90,15 @@ pub struct FetchReply {
     pub session_id: i32,
     /// One entry per topic.
     pub topics: Vec<FetchTopicReply>,
+    /// Where the brokers named in `current_leader` listen (version 16 and up).
+    pub endpoints: Vec<NodeEndpoint>,
 }
 
 /// The reply for one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchTopicReply {
-    /// Topic name as asked.
-    pub name: StrBytes,
+    /// Which topic, named as asked.
+    pub topic: TopicRef,
     /// One entry per partition.
     pub partitions: Vec<FetchPartitionReply>,
 }
@@ -114,10 +120,21 @@ pub struct FetchPartitionReply {
     pub aborted: Option<Vec<AbortedTransaction>>,
     /// Broker to read from instead, -1 for none (version 11 and up).
     pub preferred_read_replica: i32,
-    /// Who leads now, told with NOT_LEADER_OR_FOLLOWER or FENCED_LEADER_EPOCH (version 12).
+    /// Where the client's log and this one part, told instead of batches (version 12 and up).
+    pub diverging: Option<EpochEnd>,
+    /// Who leads now, told with NOT_LEADER_OR_FOLLOWER or FENCED_LEADER_EPOCH (version 12 and up).
     pub current_leader: Option<CurrentLeader>,
     /// Whole batches, in order, as they lie in the log.
     pub records: Vec<Bytes>,
+}
+
+/// The end of the last epoch that the client and this broker share (KIP-595).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EpochEnd {
+    /// The epoch.
+    pub epoch: i32,
+    /// The offset after its last record.
+    pub end_offset: i64,
 }
 
 /// A transaction whose records a read-committed consumer skips.
@@ -131,7 +148,13 @@ pub struct AbortedTransaction {
 
 impl Default for FetchReply {
     fn default() -> Self {
-        FetchReply { throttle_ms: 0, error: ErrorCode::None, session_id: 0, topics: Vec::new() }
+        FetchReply {
+            throttle_ms: 0,
+            error: ErrorCode::None,
+            session_id: 0,
+            topics: Vec::new(),
+            endpoints: Vec::new(),
+        }
     }
 }
 
@@ -140,7 +163,7 @@ impl FetchRequest {
     /// versions below 7 have no other place for it.
     pub fn refuse(&self, error: ErrorCode) -> FetchReply {
         let topics = self.topics.iter().map(|topic| FetchTopicReply {
-            name: topic.name.clone(),
+            topic: topic.topic.clone(),
             partitions: topic
                 .partitions
                 .iter()
@@ -162,6 +185,7 @@ impl FetchPartitionReply {
             log_start_offset,
             aborted: None,
             preferred_read_replica: -1,
+            diverging: None,
             current_leader: None,
             records,
         }
@@ -189,7 +213,7 @@ pub fn decode_fetch(header: &RequestHeader, body: BytesMut) -> Result<FetchReque
         return Err(DecodeError::UnsupportedVersion { api: header.api, version });
     }
     let mut reader = Reader::new(body, header.is_flexible());
-    let replica_id = reader.i32()?;
+    let replica_id = if version < REPLICA_STATE_VERSION_MIN { Some(reader.i32()?) } else { None };
     let wait_max_ms = reader.i32()?;
     let bytes_min = reader.i32()?;
     let bytes_max = reader.i32()?;
@@ -198,8 +222,13 @@ pub fn decode_fetch(header: &RequestHeader, body: BytesMut) -> Result<FetchReque
     let topics = read_topics(&mut reader, version)?;
     let forgotten = if version >= 7 { read_forgotten(&mut reader, version)? } else { Vec::new() };
     let rack_id = if version >= 11 { reader.string()? } else { StrBytes::new() };
-    reader.skip_tags()?;
+    let replica_state = reader.tag((version >= REPLICA_STATE_VERSION_MIN).then_some(1))?;
     reader.finish()?;
+    let replica_id = match (replica_id, replica_state) {
+        (Some(id), _) => id,
+        (None, Some(state)) => Reader::new(state, true).i32()?,
+        (None, None) => -1,
+    };
     Ok(FetchRequest {
         replica_id,
         wait_max_ms,
@@ -214,23 +243,18 @@ pub fn decode_fetch(header: &RequestHeader, body: BytesMut) -> Result<FetchReque
     })
 }
 
-/// Bytes of the smallest topic entry: an empty name and an empty array.
-fn topic_bytes_min(version: i16) -> usize {
-    if version >= 12 { 3 } else { 6 }
-}
-
 fn read_topics(reader: &mut Reader, version: i16) -> Result<Vec<FetchTopic>, DecodeError> {
-    let topic_count = reader.array(topic_bytes_min(version))?;
+    let topic_count = reader.array(entry_bytes_min(version, version >= 12))?;
     let mut topics = Vec::with_capacity(topic_count);
     for _ in 0..topic_count {
-        let name = reader.string()?;
+        let topic = TopicRef::read(reader, version)?;
         let partition_count = reader.array(16)?; // index, offset and byte limit are in every version
         let mut partitions = Vec::with_capacity(partition_count);
         for _ in 0..partition_count {
             partitions.push(read_partition(reader, version)?);
         }
         reader.skip_tags()?;
-        topics.push(FetchTopic { name, partitions });
+        topics.push(FetchTopic { topic, partitions });
     }
     Ok(topics)
 }
@@ -249,17 +273,17 @@ fn read_partition(reader: &mut Reader, version: i16) -> Result<FetchPartition, D
 }
 
 fn read_forgotten(reader: &mut Reader, version: i16) -> Result<Vec<ForgottenTopic>, DecodeError> {
-    let topic_count = reader.array(topic_bytes_min(version))?;
+    let topic_count = reader.array(entry_bytes_min(version, version >= 12))?;
     let mut forgotten = Vec::with_capacity(topic_count);
     for _ in 0..topic_count {
-        let name = reader.string()?;
+        let topic = TopicRef::read(reader, version)?;
         let partition_count = reader.array(4)?;
         let mut partitions = Vec::with_capacity(partition_count);
         for _ in 0..partition_count {
             partitions.push(reader.i32()?);
         }
         reader.skip_tags()?;
-        forgotten.push(ForgottenTopic { name, partitions });
+        forgotten.push(ForgottenTopic { topic, partitions });
     }
     Ok(forgotten)
 }
@@ -307,15 +331,14 @@ impl Framing<'_> {
         }
         self.writer.long_length(reply.topics.len())?;
         for topic in reply.topics {
-            self.writer.string(&topic.name)?;
+            topic.topic.write(&mut self.writer, version)?;
             self.writer.long_length(topic.partitions.len())?;
             for partition in topic.partitions {
                 self.partition(version, partition)?;
             }
             self.writer.no_tags();
         }
-        self.writer.no_tags();
-        Ok(())
+        write_endpoints(&mut self.writer, version >= 16, &reply.endpoints)
     }
 
     fn partition(&mut self, version: i16, reply: FetchPartitionReply) -> Result<(), EncodeError> {
@@ -337,14 +360,25 @@ impl Framing<'_> {
             self.cuts.push(Cut { position: writer.position(), records: reply.records });
             self.records_bytes += records_bytes;
         }
-        match reply.current_leader {
-            Some(leader) if version >= 12 => {
-                writer.uvarint(1);
-                write_leader(writer, 1, leader);
-            }
-            _ => writer.no_tags(),
+        if version >= 12 {
+            write_partition_tags(writer, reply.diverging, reply.current_leader);
         }
         Ok(())
+    }
+}
+
+/// The tagged fields of a partition: 0 is the diverging epoch, 1 the leader.
+fn write_partition_tags(writer: &mut Writer<'_>, diverging: Option<EpochEnd>, leader: Option<CurrentLeader>) {
+    writer.uvarint(u32::from(diverging.is_some()) + u32::from(leader.is_some()));
+    if let Some(end) = diverging {
+        writer.uvarint(0);
+        writer.uvarint(13); // a 32-bit number, a 64-bit one and an empty set of tags
+        writer.i32(end.epoch);
+        writer.i64(end.end_offset);
+        writer.no_tags();
+    }
+    if let Some(leader) = leader {
+        write_leader(writer, 1, leader);
     }
 }
 

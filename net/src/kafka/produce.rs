@@ -1,4 +1,4 @@
-//! Produce, versions 0 to 12: batches leave the frame as writable slices, and replies are written without the crate.
+//! Produce, versions 0 to 13: batches leave the frame as writable slices, and replies are written without the crate.
 //!
 //! Versions 0 to 2 are decoded only so that they can be refused by name: see [`served`](super::versions::served).
 
@@ -9,10 +9,11 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::error::{DecodeError, EncodeError};
 use super::header::{ReplyHeader, RequestHeader};
+use super::topic::{TopicRef, entry_bytes_min};
 use super::wire::{Reader, Writer, uvarint_size};
 
 /// The highest version this codec reads and writes; 13 names topics by id.
-pub const PRODUCE_VERSION_MAX: i16 = 12;
+pub const PRODUCE_VERSION_MAX: i16 = 13;
 
 /// Batches for partitions, as the client sent them. Numbers are raw: nothing has been checked but lengths.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,8 +31,8 @@ pub struct ProduceRequest {
 /// The part of a produce request for one topic.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ProduceTopic {
-    /// Topic name; a slice of the frame.
-    pub name: StrBytes,
+    /// Which topic.
+    pub topic: TopicRef,
     /// Its partitions.
     pub partitions: Vec<ProducePartition>,
 }
@@ -59,8 +60,8 @@ pub struct ProduceReply {
 /// The reply for one topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProduceTopicReply {
-    /// Topic name as asked.
-    pub name: StrBytes,
+    /// Which topic, named as asked.
+    pub topic: TopicRef,
     /// One entry per partition of the request.
     pub partitions: Vec<ProducePartitionReply>,
 }
@@ -121,7 +122,7 @@ impl ProduceRequest {
     /// The reply that refuses every partition of this request with `error`.
     pub fn refuse(&self, error: ErrorCode) -> ProduceReply {
         let topics = self.topics.iter().map(|topic| ProduceTopicReply {
-            name: topic.name.clone(),
+            topic: topic.topic.clone(),
             partitions: topic
                 .partitions
                 .iter()
@@ -167,12 +168,12 @@ pub fn decode_produce(header: &RequestHeader, body: BytesMut) -> Result<ProduceR
     let transactional_id = if version >= 3 { reader.nullable_string()? } else { None };
     let acks = reader.i16()?;
     let timeout_ms = reader.i32()?;
-    // The smallest topic is an empty name and no partitions; the smallest partition an index and null records.
-    let (topic_bytes_min, partition_bytes_min) = if flexible { (3, 6) } else { (6, 8) };
-    let topic_count = reader.array(topic_bytes_min)?;
+    // The smallest partition is an index and null records.
+    let partition_bytes_min = if flexible { 6 } else { 8 };
+    let topic_count = reader.array(entry_bytes_min(version, flexible))?;
     let mut topics = Vec::with_capacity(topic_count);
     for _ in 0..topic_count {
-        let name = reader.string()?;
+        let topic = TopicRef::read(&mut reader, version)?;
         let partition_count = reader.array(partition_bytes_min)?;
         let mut partitions = Vec::with_capacity(partition_count);
         for _ in 0..partition_count {
@@ -182,7 +183,7 @@ pub fn decode_produce(header: &RequestHeader, body: BytesMut) -> Result<ProduceR
             partitions.push(ProducePartition { index, records });
         }
         reader.skip_tags()?;
-        topics.push(ProduceTopic { name, partitions });
+        topics.push(ProduceTopic { topic, partitions });
     }
     reader.skip_tags()?;
     reader.finish()?;
@@ -204,7 +205,7 @@ pub fn encode_produce(
     let mut writer = Writer::begin(header, out);
     writer.long_length(reply.topics.len())?;
     for topic in &reply.topics {
-        writer.string(&topic.name)?;
+        topic.topic.write(&mut writer, header.version)?;
         writer.long_length(topic.partitions.len())?;
         for partition in &topic.partitions {
             write_partition(&mut writer, header.version, partition)?;
@@ -214,7 +215,7 @@ pub fn encode_produce(
     if header.version >= 1 {
         writer.i32(reply.throttle_ms);
     }
-    write_endpoints(&mut writer, header.version, &reply.endpoints)?;
+    write_endpoints(&mut writer, header.version >= 10, &reply.endpoints)?;
     writer.finish()
 }
 
@@ -265,13 +266,13 @@ pub(super) fn write_leader(writer: &mut Writer<'_>, tag: u32, leader: CurrentLea
     writer.no_tags();
 }
 
-/// The tags that end the reply: from version 10 on, tag 0 holds the endpoints.
-fn write_endpoints(
+/// The tags that end the reply: where the version has it, tag 0 holds the endpoints.
+pub(super) fn write_endpoints(
     writer: &mut Writer<'_>,
-    version: i16,
+    has_endpoints: bool,
     endpoints: &[NodeEndpoint],
 ) -> Result<(), EncodeError> {
-    if version < 10 || endpoints.is_empty() {
+    if !has_endpoints || endpoints.is_empty() {
         writer.no_tags();
         return Ok(());
     }

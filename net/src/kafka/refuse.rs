@@ -10,6 +10,8 @@ use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::describe_configs_response::DescribeConfigsResult;
+use kafka_protocol::messages::describe_log_dirs_response::DescribeLogDirsResult;
+use kafka_protocol::messages::describe_topic_partitions_response::DescribeTopicPartitionsResponseTopic;
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::list_offsets_response::{
@@ -25,6 +27,7 @@ use super::fetch::{FETCH_VERSION_MAX, FetchReply, encode_fetch};
 use super::groups;
 use super::header::{ReplyHeader, RequestHeader};
 use super::produce::{PRODUCE_VERSION_MAX, decode_produce, encode_produce};
+use super::refuse_admin;
 use super::unserved::unserved_response;
 use super::versions::{api_versions, is_served, known_versions, served};
 
@@ -40,11 +43,38 @@ pub fn refuse_control(request: &ControlRequest, error: ErrorCode, message: Optio
         ControlRequest::ApiVersions(_) => ApiVersionsResponse::default().with_error_code(code).into(),
         ControlRequest::CreateTopics(request) => create_topics(request, code, words).into(),
         ControlRequest::DeleteTopics(request) => delete_topics(request, code, words).into(),
+        ControlRequest::DeleteRecords(request) => refuse_admin::delete_records(request, code).into(),
         ControlRequest::InitProducerId(_) => init_producer_id(code).into(),
+        ControlRequest::OffsetForLeaderEpoch(request) => {
+            refuse_admin::offset_for_leader_epoch(request, code).into()
+        }
+        ControlRequest::AlterConfigs(request) => refuse_admin::alter_configs(request, code, words).into(),
+        ControlRequest::DescribeLogDirs(_) => {
+            let dir = DescribeLogDirsResult::default().with_error_code(code);
+            DescribeLogDirsResponse::default().with_error_code(code).with_results(vec![dir]).into()
+        }
+        ControlRequest::ElectLeaders(request) => refuse_admin::elect_leaders(request, code, words).into(),
+        ControlRequest::AlterPartitionReassignments(_) => AlterPartitionReassignmentsResponse::default()
+            .with_error_code(code)
+            .with_error_message(words)
+            .into(),
+        ControlRequest::ListPartitionReassignments(_) => ListPartitionReassignmentsResponse::default()
+            .with_error_code(code)
+            .with_error_message(words)
+            .into(),
+        ControlRequest::DescribeClientQuotas(_) => DescribeClientQuotasResponse::default()
+            .with_error_code(code)
+            .with_error_message(words)
+            .with_entries(None)
+            .into(),
+        ControlRequest::AlterClientQuotas(request) => {
+            refuse_admin::alter_client_quotas(request, code, words).into()
+        }
         ControlRequest::DescribeConfigs(request) => describe_configs(request, code, words).into(),
         ControlRequest::CreatePartitions(request) => create_partitions(request, code, words).into(),
         ControlRequest::IncrementalAlterConfigs(request) => alter_configs(request, code, words).into(),
         ControlRequest::DescribeCluster(_) => describe_cluster(code, words).into(),
+        ControlRequest::DescribeTopicPartitions(request) => describe_topic_partitions(request, code).into(),
         request => groups::refuse(request, code, words).expect("all other requests are of the group apis"),
     }
 }
@@ -167,6 +197,18 @@ fn describe_cluster(code: i16, words: Option<StrBytes>) -> DescribeClusterRespon
     DescribeClusterResponse::default().with_error_code(code).with_error_message(words)
 }
 
+fn describe_topic_partitions(
+    request: &DescribeTopicPartitionsRequest,
+    code: i16,
+) -> DescribeTopicPartitionsResponse {
+    let topics = request.topics.iter().map(|topic| {
+        DescribeTopicPartitionsResponseTopic::default()
+            .with_error_code(code)
+            .with_name(Some(topic.name.clone()))
+    });
+    DescribeTopicPartitionsResponse::default().with_topics(topics.collect())
+}
+
 /// An error reply built from the header alone, for a served request whose body could not be decoded. `None` where
 /// the version has no error field outside its entries: then close the connection.
 pub fn refuse_header(header: ReplyHeader, error: ErrorCode, out: &mut BytesMut) -> Option<Bytes> {
@@ -186,6 +228,21 @@ pub fn refuse_header(header: ReplyHeader, error: ErrorCode, out: &mut BytesMut) 
             .into(),
         ApiKey::InitProducerId => init_producer_id(code).into(),
         ApiKey::DescribeCluster => describe_cluster(code, None).into(),
+        ApiKey::DescribeLogDirs if header.version >= 3 => {
+            DescribeLogDirsResponse::default().with_error_code(code).into()
+        }
+        ApiKey::ElectLeaders if header.version >= 1 => {
+            ElectLeadersResponse::default().with_error_code(code).into()
+        }
+        ApiKey::AlterPartitionReassignments => {
+            AlterPartitionReassignmentsResponse::default().with_error_code(code).into()
+        }
+        ApiKey::ListPartitionReassignments => {
+            ListPartitionReassignmentsResponse::default().with_error_code(code).into()
+        }
+        ApiKey::DescribeClientQuotas => {
+            DescribeClientQuotasResponse::default().with_error_code(code).with_entries(None).into()
+        }
         ApiKey::Metadata if header.version >= 13 => MetadataResponse::default().with_error_code(code).into(),
         _ => groups::refuse_header(header, code)?,
     };

@@ -30,6 +30,8 @@ pub enum Kind {
     Array(&'static Kind),
     /// Fields in a row, ended by tagged fields in flexible versions.
     Struct(&'static [Field]),
+    /// The same behind a byte: 1 when it is there, -1 when it is null.
+    Maybe(&'static [Field]),
 }
 
 /// A field and the versions that have it.
@@ -115,6 +117,15 @@ impl<'a> Walker<'a> {
             Kind::Blob => self.blob(nullable),
             Kind::Array(item) => self.array(item, nullable),
             Kind::Struct(fields) => self.fields(fields),
+            Kind::Maybe(fields) => self.maybe(fields),
+        }
+    }
+
+    fn maybe(&mut self, fields: &[Field]) -> Result<(), DecodeError> {
+        match self.fixed::<1>()?[0] as i8 {
+            1 => self.fields(fields),
+            -1 => Ok(()),
+            presence => Err(DecodeError::BadPresence(presence)),
         }
     }
 
@@ -210,7 +221,7 @@ fn bytes_min(kind: &Kind, version: i16, flexible: bool) -> usize {
         Kind::Fixed(size) => size,
         Kind::Text if !flexible => 2,
         Kind::Blob | Kind::Array(_) if !flexible => 4,
-        Kind::Text | Kind::Blob | Kind::Array(_) => 1,
+        Kind::Text | Kind::Blob | Kind::Array(_) | Kind::Maybe(_) => 1,
         Kind::Struct(fields) => {
             let present = fields.iter().filter(|field| field.is_in(version));
             let bytes: usize = present.map(|field| bytes_min(&field.kind, version, flexible)).sum();

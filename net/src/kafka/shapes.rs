@@ -32,6 +32,16 @@ pub fn shape_of(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::CreatePartitions => Some(&CREATE_PARTITIONS),
         ApiKey::IncrementalAlterConfigs => Some(&INCREMENTAL_ALTER_CONFIGS),
         ApiKey::DescribeCluster => Some(&DESCRIBE_CLUSTER),
+        ApiKey::DeleteRecords => Some(&DELETE_RECORDS),
+        ApiKey::OffsetForLeaderEpoch => Some(&OFFSET_FOR_LEADER_EPOCH),
+        ApiKey::AlterConfigs => Some(&ALTER_CONFIGS),
+        ApiKey::DescribeLogDirs => Some(&DESCRIBE_LOG_DIRS),
+        ApiKey::ElectLeaders => Some(&ELECT_LEADERS),
+        ApiKey::AlterPartitionReassignments => Some(&ALTER_PARTITION_REASSIGNMENTS),
+        ApiKey::ListPartitionReassignments => Some(&LIST_PARTITION_REASSIGNMENTS),
+        ApiKey::DescribeClientQuotas => Some(&DESCRIBE_CLIENT_QUOTAS),
+        ApiKey::AlterClientQuotas => Some(&ALTER_CLIENT_QUOTAS),
+        ApiKey::DescribeTopicPartitions => Some(&DESCRIBE_TOPIC_PARTITIONS),
         api => group_shapes::shape_of(api).or_else(|| unserved_shape_of(api)),
     }
 }
@@ -40,11 +50,8 @@ pub fn shape_of(api: ApiKey) -> Option<&'static Shape> {
 fn unserved_shape_of(api: ApiKey) -> Option<&'static Shape> {
     match api {
         ApiKey::Produce => Some(&PRODUCE),
-        ApiKey::DeleteRecords => Some(&DELETE_RECORDS),
-        ApiKey::OffsetForLeaderEpoch => Some(&OFFSET_FOR_LEADER_EPOCH),
         ApiKey::AddPartitionsToTxn => Some(&ADD_PARTITIONS_TO_TXN),
         ApiKey::TxnOffsetCommit => Some(&TXN_OFFSET_COMMIT),
-        ApiKey::AlterConfigs => Some(&ALTER_CONFIGS),
         ApiKey::CreateAcls => Some(&CREATE_ACLS),
         ApiKey::DescribeTransactions => Some(&DESCRIBE_TRANSACTIONS),
         _ => None,
@@ -152,6 +159,56 @@ static INCREMENTAL_ALTER_CONFIGS: Shape = Shape {
 
 static DESCRIBE_CLUSTER: Shape =
     Shape { flexible_since: 0, fields: &[field(BOOL), field(INT8).since(1), field(BOOL).since(2)] };
+
+static DESCRIBE_TOPIC_PARTITIONS: Shape = Shape {
+    flexible_since: 0,
+    fields: &[
+        field(Kind::Array(&Kind::Struct(&[field(Kind::Text)]))),
+        field(INT32),
+        field(Kind::Maybe(&[field(Kind::Text), field(INT32)])),
+    ],
+};
+
+static DESCRIBE_LOG_DIRS: Shape = Shape { flexible_since: 2, fields: &[field(TOPIC_PARTITIONS).nullable(0)] };
+
+static ELECT_LEADERS: Shape = Shape {
+    flexible_since: 2,
+    fields: &[field(INT8).since(1), field(TOPIC_PARTITIONS).nullable(0), field(INT32)],
+};
+
+static ALTER_PARTITION_REASSIGNMENTS: Shape = Shape {
+    flexible_since: 0,
+    fields: &[
+        field(INT32),
+        field(BOOL).since(1),
+        field(Kind::Array(&Kind::Struct(&[
+            field(Kind::Text),
+            field(Kind::Array(&Kind::Struct(&[field(INT32), field(INT32S).nullable(0)]))),
+        ]))),
+    ],
+};
+
+static LIST_PARTITION_REASSIGNMENTS: Shape =
+    Shape { flexible_since: 0, fields: &[field(INT32), field(TOPIC_PARTITIONS).nullable(0)] };
+
+static DESCRIBE_CLIENT_QUOTAS: Shape = Shape {
+    flexible_since: 1,
+    fields: &[
+        field(Kind::Array(&Kind::Struct(&[field(Kind::Text), field(INT8), field(Kind::Text).nullable(0)]))),
+        field(BOOL),
+    ],
+};
+
+static ALTER_CLIENT_QUOTAS: Shape = Shape {
+    flexible_since: 1,
+    fields: &[
+        field(Kind::Array(&Kind::Struct(&[
+            field(Kind::Array(&Kind::Struct(&[field(Kind::Text), field(Kind::Text).nullable(0)]))),
+            field(Kind::Array(&Kind::Struct(&[field(Kind::Text), field(INT64), field(BOOL)]))),
+        ]))),
+        field(BOOL),
+    ],
+};
 
 static PRODUCE: Shape = Shape {
     flexible_since: 9,

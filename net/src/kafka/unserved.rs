@@ -6,15 +6,8 @@ use bytes::Bytes;
 use kafka_protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
 };
-use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::create_acls_response::AclCreationResult;
-use kafka_protocol::messages::delete_records_response::{
-    DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
-};
 use kafka_protocol::messages::describe_transactions_response::TransactionState;
-use kafka_protocol::messages::offset_for_leader_epoch_response::{
-    EpochEndOffset, OffsetForLeaderTopicResult,
-};
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::txn_offset_commit_response::{
     TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
@@ -49,14 +42,10 @@ fn top_level(api: ApiKey, version: i16, code: i16) -> Option<ResponseKind> {
         AddOffsetsToTxn since 0 => AddOffsetsToTxnResponse,
         EndTxn since 0 => EndTxnResponse,
         DescribeAcls since 0 => DescribeAclsResponse,
-        DescribeLogDirs since 3 => DescribeLogDirsResponse,
         CreateDelegationToken since 0 => CreateDelegationTokenResponse,
         RenewDelegationToken since 0 => RenewDelegationTokenResponse,
         ExpireDelegationToken since 0 => ExpireDelegationTokenResponse,
         DescribeDelegationToken since 0 => DescribeDelegationTokenResponse,
-        ElectLeaders since 1 => ElectLeadersResponse,
-        AlterPartitionReassignments since 0 => AlterPartitionReassignmentsResponse,
-        ListPartitionReassignments since 0 => ListPartitionReassignmentsResponse,
         DescribeClientQuotas since 0 => DescribeClientQuotasResponse,
         DescribeUserScramCredentials since 0 => DescribeUserScramCredentialsResponse,
         DescribeQuorum since 0 => DescribeQuorumResponse,
@@ -79,11 +68,8 @@ fn per_item(api: ApiKey, version: i16, mut body: Bytes, code: i16) -> Option<Res
     check_shape(api, version, &body).ok()?;
     let response = match RequestKind::decode(api, &mut body, version).ok()? {
         RequestKind::Produce(request) => produce(request, code)?.into(),
-        RequestKind::DeleteRecords(request) => delete_records(request, code).into(),
-        RequestKind::OffsetForLeaderEpoch(request) => offset_for_leader_epoch(request, code).into(),
         RequestKind::AddPartitionsToTxn(request) => add_partitions_to_txn(request, code).into(),
         RequestKind::TxnOffsetCommit(request) => txn_offset_commit(request, code).into(),
-        RequestKind::AlterConfigs(request) => alter_configs(request, code).into(),
         RequestKind::CreateAcls(request) => create_acls(&request, code).into(),
         RequestKind::DescribeTransactions(request) => describe_transactions(request, code).into(),
         _ => return None,
@@ -106,29 +92,6 @@ fn produce(request: ProduceRequest, code: i16) -> Option<ProduceResponse> {
             .with_partition_responses(partitions.collect())
     });
     (request.acks != 0).then(|| ProduceResponse::default().with_responses(topics.collect()))
-}
-
-fn delete_records(request: DeleteRecordsRequest, code: i16) -> DeleteRecordsResponse {
-    let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            DeleteRecordsPartitionResult::default()
-                .with_partition_index(partition.partition_index)
-                .with_low_watermark(-1)
-                .with_error_code(code)
-        });
-        DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions.collect())
-    });
-    DeleteRecordsResponse::default().with_topics(topics.collect())
-}
-
-fn offset_for_leader_epoch(request: OffsetForLeaderEpochRequest, code: i16) -> OffsetForLeaderEpochResponse {
-    let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            EpochEndOffset::default().with_partition(partition.partition).with_error_code(code)
-        });
-        OffsetForLeaderTopicResult::default().with_topic(topic.topic).with_partitions(partitions.collect())
-    });
-    OffsetForLeaderEpochResponse::default().with_topics(topics.collect())
 }
 
 /// Up to version 3; later ones have an error field of their own.
@@ -156,16 +119,6 @@ fn txn_offset_commit(request: TxnOffsetCommitRequest, code: i16) -> TxnOffsetCom
         TxnOffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
     });
     TxnOffsetCommitResponse::default().with_topics(topics.collect())
-}
-
-fn alter_configs(request: AlterConfigsRequest, code: i16) -> AlterConfigsResponse {
-    let responses = request.resources.into_iter().map(|resource| {
-        AlterConfigsResourceResponse::default()
-            .with_error_code(code)
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name)
-    });
-    AlterConfigsResponse::default().with_responses(responses.collect())
 }
 
 fn create_acls(request: &CreateAclsRequest, code: i16) -> CreateAclsResponse {

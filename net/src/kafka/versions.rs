@@ -33,11 +33,11 @@ impl Served {
 /// Produce is advertised from 0: older librdkafka takes the lower end of the range as a sign of which compression
 /// the broker knows and silently sends uncompressed batches when it is missing (KAFKA-18659). Bodies below 3 carry
 /// message formats that are not stored and are refused.
-pub const SERVED: [Served; 25] = [
+pub const SERVED: [Served; 33] = [
     Served { body_min: 3, ..Served::new(ApiKey::Produce, 0, PRODUCE_VERSION_MAX) },
     Served::new(ApiKey::Fetch, FETCH_VERSION_MIN, FETCH_VERSION_MAX),
-    Served::new(ApiKey::ListOffsets, 1, 7),
-    Served::new(ApiKey::Metadata, 0, 12),
+    Served::new(ApiKey::ListOffsets, 1, 10),
+    Served::new(ApiKey::Metadata, 0, 13),
     Served::new(ApiKey::OffsetCommit, 2, 9),
     Served::new(ApiKey::OffsetFetch, 1, 9),
     Served::new(ApiKey::FindCoordinator, 0, 6),
@@ -50,15 +50,23 @@ pub const SERVED: [Served; 25] = [
     Served::new(ApiKey::ApiVersions, 0, 4),
     Served::new(ApiKey::CreateTopics, 2, 7),
     Served::new(ApiKey::DeleteTopics, 1, 6),
+    Served::new(ApiKey::DeleteRecords, 0, 2),
     Served::new(ApiKey::InitProducerId, 0, 5),
+    Served::new(ApiKey::OffsetForLeaderEpoch, 2, 4),
     Served::new(ApiKey::DescribeConfigs, 1, 4),
+    Served::new(ApiKey::AlterConfigs, 0, 2),
+    Served::new(ApiKey::DescribeLogDirs, 1, 4),
     Served::new(ApiKey::CreatePartitions, 0, 3),
     Served::new(ApiKey::DeleteGroups, 0, 2),
+    Served::new(ApiKey::ElectLeaders, 0, 2),
     Served::new(ApiKey::IncrementalAlterConfigs, 0, 1),
+    Served::new(ApiKey::AlterPartitionReassignments, 0, 1),
+    Served::new(ApiKey::ListPartitionReassignments, 0, 0),
     Served::new(ApiKey::OffsetDelete, 0, 0),
     Served::new(ApiKey::DescribeCluster, 0, 2),
     Served::new(ApiKey::ConsumerGroupHeartbeat, 0, 1),
     Served::new(ApiKey::ConsumerGroupDescribe, 0, 1),
+    Served::new(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
 /// The versions of an api, `None` when it is not served at all.

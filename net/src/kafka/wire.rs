@@ -52,6 +52,13 @@ impl Reader {
         self.rest.try_get_i64().map_err(|_| DecodeError::Truncated)
     }
 
+    /// The 16 bytes of an id.
+    pub(super) fn uuid(&mut self) -> Result<[u8; 16], DecodeError> {
+        let mut bytes = [0; 16];
+        self.rest.try_copy_to_slice(&mut bytes).map_err(|_| DecodeError::Truncated)?;
+        Ok(bytes)
+    }
+
     fn uvarint(&mut self) -> Result<u32, DecodeError> {
         let (value, size) = read_uvarint(&self.rest)?;
         self.rest.advance(size);
@@ -93,17 +100,26 @@ impl Reader {
 
     /// Skips the tagged fields that end a struct of a flexible version; nothing in other versions.
     pub(super) fn skip_tags(&mut self) -> Result<(), DecodeError> {
+        self.tag(None).map(drop)
+    }
+
+    /// Skips the tagged fields that end a struct, but for one, whose bytes are returned if it is there.
+    pub(super) fn tag(&mut self, wanted: Option<u32>) -> Result<Option<BytesMut>, DecodeError> {
+        let mut found = None;
         if !self.flexible {
-            return Ok(());
+            return Ok(found);
         }
         for _ in 0..self.uvarint()? {
             self.tags_left =
                 self.tags_left.checked_sub(1).ok_or(DecodeError::TooManyTags { max: TAGS_MAX })?;
-            self.uvarint()?;
+            let tag = self.uvarint()?;
             let length = self.uvarint()? as usize;
-            self.take(length)?;
+            let bytes = self.take(length)?;
+            if Some(tag) == wanted {
+                found = Some(bytes);
+            }
         }
-        Ok(())
+        Ok(found)
     }
 
     /// Length of a byte field or array: 32 bits, or compact.
@@ -197,6 +213,10 @@ impl<'a> Writer<'a> {
 
     pub(super) fn i64(&mut self, value: i64) {
         self.out.put_i64(value);
+    }
+
+    pub(super) fn uuid(&mut self, value: &[u8; 16]) {
+        self.out.put_slice(value);
     }
 
     pub(super) fn uvarint(&mut self, mut value: u32) {

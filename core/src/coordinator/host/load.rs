@@ -4,7 +4,7 @@ use futures_lite::future;
 use heddle_log_store::Disk;
 
 use super::{Host, StateMachine, batch};
-use crate::{partition::fetch::FetchError, runtime::event::Event};
+use crate::{partition::fetch::FetchError, runtime::watch::Watch};
 
 /// How much is read and replayed before other tasks get the core: well below a millisecond of work.
 const PIECE_BYTES: usize = 128 << 10;
@@ -24,13 +24,14 @@ impl<M: StateMachine, D: Disk> Host<M, D> {
         let mut machine = (self.parts.make)();
         let mut next = partition.start();
         while next < partition.log().positions().written {
-            let moved = Event::new();
-            partition.wait(&moved);
+            let watch = Watch::new();
+            let flag = watch.flag(0);
+            partition.watch(&flag);
             if self.is_stopped() || partition.is_deleted() {
                 return Err(LoadError::Gone);
             }
             if partition.committed() <= next {
-                moved.wait().await;
+                watch.wait().await;
                 continue;
             }
             let fetched = partition.fetch(next, PIECE_BYTES).await.map_err(|error| match error {

@@ -2,13 +2,14 @@
 
 use bytes::{BufMut, BytesMut};
 use heddle_proto::error::ErrorCode;
-use kafka_protocol::messages::{ApiKey, ResponseKind};
+use heddle_proto::ids::TopicId;
+use kafka_protocol::messages::{ApiKey, ResponseKind, TopicName};
 use proptest::prelude::*;
 
 use super::samples::{self, Rng, read_reply};
 use crate::kafka::error::DecodeError;
 use crate::kafka::produce::*;
-use crate::kafka::{ReplyHeader, RequestHeader, decode_header};
+use crate::kafka::{ReplyHeader, RequestHeader, TopicRef, decode_header};
 
 fn decode(frame: &BytesMut) -> Result<(RequestHeader, ProduceRequest), DecodeError> {
     let mut body = frame.clone();
@@ -16,7 +17,7 @@ fn decode(frame: &BytesMut) -> Result<(RequestHeader, ProduceRequest), DecodeErr
     decode_produce(&header, body).map(|request| (header, request))
 }
 
-fn random_reply(rng: &mut Rng) -> ProduceReply {
+fn random_reply(version: i16, rng: &mut Rng) -> ProduceReply {
     let topics = rng.few(|rng| {
         let partitions = rng.few(|rng| ProducePartitionReply {
             index: rng.i32(),
@@ -28,7 +29,11 @@ fn random_reply(rng: &mut Rng) -> ProduceReply {
             error_message: rng.maybe_text(),
             current_leader: rng.flip().then(|| CurrentLeader { id: rng.i32(), epoch: rng.i32() }),
         });
-        ProduceTopicReply { name: rng.text(), partitions }
+        let topic = match version >= 13 {
+            true => TopicRef::Id(TopicId::new(rng.uuid())),
+            false => TopicRef::Name(rng.text()),
+        };
+        ProduceTopicReply { topic, partitions }
     });
     let endpoints = rng.few(|rng| NodeEndpoint {
         id: rng.i32(),
@@ -39,9 +44,17 @@ fn random_reply(rng: &mut Rng) -> ProduceReply {
     ProduceReply { topics, throttle_ms: rng.i32(), endpoints }
 }
 
+/// How the crate's message names a topic.
+fn named(version: i16, name: &TopicName, id: uuid::Uuid) -> TopicRef {
+    match version >= 13 {
+        true => TopicRef::Id(TopicId::new(*id.as_bytes())),
+        false => TopicRef::Name(name.0.clone()),
+    }
+}
+
 proptest! {
     #[test]
-    fn requests_of_the_crate_are_read_back(seed: u64, version in 3_i16..=12) {
+    fn requests_of_the_crate_are_read_back(seed: u64, version in 3_i16..=13) {
         let mut rng = Rng(seed);
         let sent = samples::produce(version, &mut rng);
         let frame = samples::frame(&sent.clone().into(), ApiKey::Produce, version, &mut rng);
@@ -50,7 +63,7 @@ proptest! {
         prop_assert_eq!((read.acks, read.timeout_ms), (sent.acks, sent.timeout_ms));
         prop_assert_eq!(read.topics.len(), sent.topic_data.len());
         for (read, sent) in read.topics.iter().zip(&sent.topic_data) {
-            prop_assert_eq!(&read.name, &sent.name.0);
+            prop_assert_eq!(&read.topic, &named(version, &sent.name, sent.topic_id));
             let sent: Vec<_> = sent.partition_data.iter().map(|p| (p.index, p.records.as_deref())).collect();
             let read: Vec<_> = read.partitions.iter().map(|p| (p.index, p.records.as_deref())).collect();
             prop_assert_eq!(read, sent);
@@ -58,7 +71,7 @@ proptest! {
     }
 
     #[test]
-    fn every_truncation_of_a_request_is_an_error(seed: u64, version in 3_i16..=12) {
+    fn every_truncation_of_a_request_is_an_error(seed: u64, version in 3_i16..=13) {
         let mut rng = Rng(seed);
         let sent = samples::produce(version, &mut rng);
         let frame = samples::frame(&sent.into(), ApiKey::Produce, version, &mut rng);
@@ -71,8 +84,8 @@ proptest! {
     }
 
     #[test]
-    fn replies_are_read_back_by_the_crate(seed: u64, version in 3_i16..=12) {
-        let sent = random_reply(&mut Rng(seed));
+    fn replies_are_read_back_by_the_crate(seed: u64, version in 3_i16..=13) {
+        let sent = random_reply(version, &mut Rng(seed));
         let header = ReplyHeader { api: ApiKey::Produce, version, correlation: 77 };
         let bytes = encode_produce(header, &sent, &mut BytesMut::new()).unwrap();
         let (correlation, ResponseKind::Produce(read)) = read_reply(ApiKey::Produce, version, bytes) else {
@@ -81,7 +94,7 @@ proptest! {
         prop_assert_eq!((correlation, read.throttle_time_ms), (77, sent.throttle_ms));
         prop_assert_eq!(read.responses.len(), sent.topics.len());
         for (read, sent) in read.responses.iter().zip(&sent.topics) {
-            prop_assert_eq!(&read.name.0, &sent.name);
+            prop_assert_eq!(&named(version, &read.name, read.topic_id), &sent.topic);
             prop_assert_eq!(read.partition_responses.len(), sent.partitions.len());
             for (read, sent) in read.partition_responses.iter().zip(&sent.partitions) {
                 same_partition(version, read, sent)?;

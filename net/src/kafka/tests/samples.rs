@@ -14,7 +14,8 @@ use kafka_protocol::messages::create_topics_request::{
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic, ReplicaState};
 use kafka_protocol::messages::incremental_alter_configs_request as incremental;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
@@ -87,6 +88,11 @@ impl Rng {
         (0..length).map(|_| self.next() as u8).collect::<Vec<u8>>().into()
     }
 
+    /// A random id.
+    pub fn uuid(&mut self) -> [u8; 16] {
+        (u128::from(self.next()) << 64 | u128::from(self.next())).to_be_bytes()
+    }
+
     /// Up to three items.
     pub fn few<T>(&mut self, mut item: impl FnMut(&mut Rng) -> T) -> Vec<T> {
         let count = self.below(4);
@@ -133,6 +139,16 @@ pub fn request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> 
         ApiKey::CreatePartitions => create_partitions(rng).into(),
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs(rng).into(),
         ApiKey::DescribeCluster => describe_cluster(version, rng).into(),
+        ApiKey::DeleteRecords => delete_records(rng).into(),
+        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch(rng).into(),
+        ApiKey::AlterConfigs => alter_configs(rng).into(),
+        ApiKey::DescribeLogDirs => describe_log_dirs(rng).into(),
+        ApiKey::ElectLeaders => elect_leaders(version, rng).into(),
+        ApiKey::AlterPartitionReassignments => alter_partition_reassignments(version, rng).into(),
+        ApiKey::ListPartitionReassignments => list_partition_reassignments(rng).into(),
+        ApiKey::DescribeClientQuotas => describe_client_quotas(rng).into(),
+        ApiKey::AlterClientQuotas => alter_client_quotas(rng).into(),
+        ApiKey::DescribeTopicPartitions => describe_topic_partitions(rng).into(),
         api => return group_request(api, version, rng).or_else(|| unserved_request(api, version, rng)),
     })
 }
@@ -255,11 +271,8 @@ fn consumer_group_heartbeat(version: i16, rng: &mut Rng) -> ConsumerGroupHeartbe
 
 fn unserved_request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> {
     Some(match api {
-        ApiKey::DeleteRecords => delete_records(rng).into(),
-        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch(rng).into(),
         ApiKey::AddPartitionsToTxn => add_partitions_to_txn(version, rng).into(),
         ApiKey::TxnOffsetCommit => txn_offset_commit(version, rng).into(),
-        ApiKey::AlterConfigs => alter_configs(rng).into(),
         ApiKey::CreateAcls => create_acls(rng).into(),
         ApiKey::DescribeTransactions => DescribeTransactionsRequest::default()
             .with_transactional_ids(rng.few(|rng| rng.text().into()))
@@ -276,7 +289,10 @@ pub fn produce(version: i16, rng: &mut Rng) -> ProduceRequest {
             PartitionProduceData::default().with_index(rng.i32()).with_records(records)
         });
         let topic = TopicProduceData::default().with_partition_data(partitions);
-        if version <= 12 { topic.with_name(rng.topic()) } else { topic }
+        match version <= 12 {
+            true => topic.with_name(rng.topic()),
+            false => topic.with_topic_id(uuid::Uuid::from_bytes(rng.uuid())),
+        }
     });
     ProduceRequest::default()
         .with_transactional_id(rng.maybe_text().map(Into::into))
@@ -290,7 +306,10 @@ pub fn fetch(version: i16, rng: &mut Rng) -> FetchRequest {
     let topics = rng.few(|rng| {
         let partitions = rng.few(|rng| fetch_partition(version, rng));
         let topic = FetchTopic::default().with_partitions(partitions);
-        if version <= 12 { topic.with_topic(rng.topic()) } else { topic }
+        match version <= 12 {
+            true => topic.with_topic(rng.topic()),
+            false => topic.with_topic_id(uuid::Uuid::from_bytes(rng.uuid())),
+        }
     });
     let mut request = FetchRequest::default()
         .with_max_wait_ms(rng.i32())
@@ -300,13 +319,18 @@ pub fn fetch(version: i16, rng: &mut Rng) -> FetchRequest {
         .with_topics(topics);
     if version <= 14 {
         request.replica_id = rng.i32().into();
+    } else if rng.flip() {
+        request.replica_state = ReplicaState::default().with_replica_id(rng.i32().into());
     }
     if version >= 7 {
         request.session_id = rng.i32();
         request.session_epoch = rng.i32();
         request.forgotten_topics_data = rng.few(|rng| {
             let topic = ForgottenTopic::default().with_partitions(rng.few(Rng::i32));
-            if version <= 12 { topic.with_topic(rng.topic()) } else { topic }
+            match version <= 12 {
+                true => topic.with_topic(rng.topic()),
+                false => topic.with_topic_id(uuid::Uuid::from_bytes(rng.uuid())),
+            }
         });
     }
     if version >= 11 {
@@ -479,6 +503,93 @@ fn describe_cluster(version: i16, rng: &mut Rng) -> DescribeClusterRequest {
         .with_include_cluster_authorized_operations(rng.flip())
         .with_endpoint_type(if version >= 1 { 2 } else { 1 })
         .with_include_fenced_brokers(version >= 2 && rng.flip())
+}
+
+fn describe_topic_partitions(rng: &mut Rng) -> DescribeTopicPartitionsRequest {
+    let cursor =
+        rng.flip().then(|| Cursor::default().with_topic_name(rng.topic()).with_partition_index(rng.i32()));
+    DescribeTopicPartitionsRequest::default()
+        .with_topics(rng.few(|rng| TopicRequest::default().with_name(rng.topic())))
+        .with_response_partition_limit(rng.i32())
+        .with_cursor(cursor)
+}
+
+fn describe_log_dirs(rng: &mut Rng) -> DescribeLogDirsRequest {
+    let topics = rng.few(|rng| {
+        describe_log_dirs_request::DescribableLogDirTopic::default()
+            .with_topic(rng.topic())
+            .with_partitions(rng.few(Rng::i32))
+    });
+    DescribeLogDirsRequest::default().with_topics(rng.flip().then_some(topics))
+}
+
+fn elect_leaders(version: i16, rng: &mut Rng) -> ElectLeadersRequest {
+    let topics = rng.few(|rng| {
+        elect_leaders_request::TopicPartitions::default()
+            .with_topic(rng.topic())
+            .with_partitions(rng.few(Rng::i32))
+    });
+    ElectLeadersRequest::default()
+        .with_election_type(if version >= 1 { rng.below(3) as i8 } else { 0 })
+        .with_topic_partitions((rng.below(4) > 0).then_some(topics))
+}
+
+fn alter_partition_reassignments(version: i16, rng: &mut Rng) -> AlterPartitionReassignmentsRequest {
+    use alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
+    let topics = rng.few(|rng| {
+        let partitions = rng.few(|rng| {
+            let replicas = rng.few(|rng| rng.i32().into());
+            ReassignablePartition::default()
+                .with_partition_index(rng.i32())
+                .with_replicas(rng.flip().then_some(replicas))
+        });
+        ReassignableTopic::default().with_name(rng.topic()).with_partitions(partitions)
+    });
+    AlterPartitionReassignmentsRequest::default()
+        .with_allow_replication_factor_change(version < 1 || rng.flip())
+        .with_topics(topics)
+}
+
+fn list_partition_reassignments(rng: &mut Rng) -> ListPartitionReassignmentsRequest {
+    let topics = rng.few(|rng| {
+        list_partition_reassignments_request::ListPartitionReassignmentsTopics::default()
+            .with_name(rng.topic())
+            .with_partition_indexes(rng.few(Rng::i32))
+    });
+    ListPartitionReassignmentsRequest::default().with_topics(rng.flip().then_some(topics))
+}
+
+fn quota_word(rng: &mut Rng) -> StrBytes {
+    const WORDS: [&str; 5] =
+        ["user", "client-id", "producer_byte_rate", "consumer_byte_rate", "request_percentage"];
+    if rng.below(8) == 0 { rng.text() } else { StrBytes::from_static_str(WORDS[rng.below(WORDS.len())]) }
+}
+
+fn describe_client_quotas(rng: &mut Rng) -> DescribeClientQuotasRequest {
+    let components = rng.few(|rng| {
+        describe_client_quotas_request::ComponentData::default()
+            .with_entity_type(quota_word(rng))
+            .with_match_type(rng.below(4) as i8)
+            .with_match(rng.maybe_text())
+    });
+    DescribeClientQuotasRequest::default().with_components(components).with_strict(rng.flip())
+}
+
+fn alter_client_quotas(rng: &mut Rng) -> AlterClientQuotasRequest {
+    use alter_client_quotas_request::{EntityData, EntryData, OpData};
+    let entries = rng.few(|rng| {
+        let entity = rng.few(|rng| {
+            EntityData::default().with_entity_type(quota_word(rng)).with_entity_name(rng.maybe_text())
+        });
+        let ops = rng.few(|rng| {
+            OpData::default()
+                .with_key(quota_word(rng))
+                .with_value(f64::from(rng.i32()))
+                .with_remove(rng.flip())
+        });
+        EntryData::default().with_entity(entity).with_ops(ops)
+    });
+    AlterClientQuotasRequest::default().with_entries(entries).with_validate_only(rng.flip())
 }
 
 fn offset_commit(version: i16, rng: &mut Rng) -> OffsetCommitRequest {

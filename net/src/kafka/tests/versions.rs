@@ -37,7 +37,7 @@ fn api_versions_lists_the_table() {
     let reply = api_versions(4);
     assert_eq!((reply.error_code, reply.api_keys.len()), (0, SERVED.len()));
     let produce = &reply.api_keys[0];
-    assert_eq!((produce.api_key, produce.min_version, produce.max_version), (0, 0, 12));
+    assert_eq!((produce.api_key, produce.min_version, produce.max_version), (0, 0, 13));
     assert_eq!(api_versions(5).error_code, 35);
     assert_eq!(api_versions(5).api_keys, reply.api_keys);
 }
