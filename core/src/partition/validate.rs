@@ -187,19 +187,24 @@ mod tests {
     fn only_another_codec_is_compressed_anew() {
         let bytes = sample(Compression::Gzip, &[(None, NOW), (None, NOW)]);
         let header = BatchHeader::parse(&bytes).expect("a batch");
+        let pack = |settings: &[(&str, &str)]| {
+            let mut two = BytesMut::from(&bytes[..]);
+            two.extend_from_slice(&bytes);
+            in_codec(&config(settings), two, &[header, header])
+        };
         for (name, codec) in [("uncompressed", Compression::None), ("zstd", Compression::Zstd)] {
-            let packed = in_codec(&config(&[("compression.type", name)]), &bytes, &header).expect("packs");
-            assert_eq!(batch::verify(&packed.expect("is anew")).expect("a batch").compression(), codec);
+            let packed = pack(&[("compression.type", name)]).expect("packs");
+            let codecs = batch::batches(&packed).map(|found| {
+                let (_, range) = found.expect("a batch");
+                batch::verify(&packed[range]).expect("a batch").compression()
+            });
+            assert_eq!(codecs.collect::<Vec<_>>(), [codec, codec]);
         }
         for name in ["producer", "gzip"] {
-            assert!(
-                in_codec(&config(&[("compression.type", name)]), &bytes, &header).expect("is kept").is_none()
-            );
+            let kept = pack(&[("compression.type", name)]).expect("is kept");
+            assert_eq!(kept[..], [&bytes[..], &bytes[..]].concat());
         }
         let small = [("compression.type", "uncompressed"), ("max.message.bytes", "70")];
-        assert!(matches!(
-            in_codec(&config(&small), &bytes, &header),
-            Err(ProduceError::TooLarge { bytes_max: 70, .. })
-        ));
+        assert!(matches!(pack(&small), Err(ProduceError::TooLarge { bytes_max: 70, .. })));
     }
 }
