@@ -97,6 +97,9 @@ struct Node {
     host: Rc<Host<Notes, MemoryDisk>>,
     acted: Rc<RefCell<Vec<String>>>,
     runner: RefCell<LocalFuture<()>>,
+    /// The store's loops. They are polled or left alone, and never dropped before the disk is: a write that was begun
+    /// and forgotten would be a gap in the log.
+    loops: RefCell<LocalFuture<()>>,
 }
 
 fn options() -> Options {
@@ -145,7 +148,13 @@ async fn open(disk: &MemoryDisk, options: Options) -> Node {
         running.run().await;
         future::pending().await
     });
-    Node { store, host, acted, runner: RefCell::new(runner) }
+    let (commit, background) = (store.clone(), store.clone());
+    let loops: LocalFuture<()> = Box::pin(async move {
+        let commit = async move { drop(commit.run_commit().await) };
+        commit.or(async move { drop(background.run_background().await) }).await;
+        future::pending().await
+    });
+    Node { store, host, acted, runner: RefCell::new(runner), loops: RefCell::new(loops) }
 }
 
 /// Runs a test with the host beside it, and nothing that makes anything durable.
@@ -159,15 +168,11 @@ async fn without_disk<T>(node: &Node, test: impl Future<Output = T>) -> T {
 
 /// Runs a test with the host and the store's loops beside it.
 async fn with_disk<T>(node: &Node, test: impl Future<Output = T>) -> T {
-    let commit = async {
-        let _ = node.store.run_commit().await;
-        future::pending().await
-    };
-    let background = async {
-        let _ = node.store.run_background().await;
-        future::pending().await
-    };
-    without_disk(node, test).or(commit).or(background).await
+    let loops = future::poll_fn(|cx| {
+        assert!(node.loops.borrow_mut().as_mut().poll(cx).is_pending());
+        std::task::Poll::Pending
+    });
+    without_disk(node, test).or(loops).await
 }
 
 fn put(key: &str, value: &str) -> Ask {
