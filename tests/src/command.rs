@@ -47,7 +47,21 @@ impl Outcome {
     /// If not.
     #[track_caller]
     pub fn failed_naming(self, words: &[&str]) -> Outcome {
-        assert_eq!(self.status, Some(1), "it said:\n{}{}", self.text(), self.errors);
+        self.ended_naming(1, words)
+    }
+
+    /// Checks that it took the command line for wrong (status 2), named `words` on standard error and printed nothing else.
+    ///
+    /// # Panics
+    /// If not.
+    #[track_caller]
+    pub fn misused_naming(self, words: &[&str]) -> Outcome {
+        self.ended_naming(2, words)
+    }
+
+    #[track_caller]
+    fn ended_naming(self, status: i32, words: &[&str]) -> Outcome {
+        assert_eq!(self.status, Some(status), "it said:\n{}{}", self.text(), self.errors);
         for word in words {
             assert!(self.errors.contains(word), "{word:?} is not in: {}", self.errors);
         }
