@@ -9,7 +9,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import SimpleNamespace
 
-from . import broker, contract, places, results
+from . import broker, contract, known, places, results
 from .results import FAILED, PASSED, SKIPPED, Case, Result
 
 
@@ -46,6 +46,24 @@ class Results(unittest.TestCase):
             path = made.write(Path(folder))
             self.assertEqual(len(path.read_text().splitlines()), 1)
             self.assertEqual(results.read(path), made)
+
+
+class KnownFailures(unittest.TestCase):
+    LINES = [known.Known("kcat", "transactions", "there are none")]
+
+    def test_only_what_is_listed_is_forgiven(self):
+        made = result(Case("transactions", FAILED, "x"), Case("headers", FAILED, "x"))
+        self.assertEqual([case.name for case in known.unexpected(made, self.LINES)], ["headers"])
+        other = result(Case("transactions", FAILED, "x"), suite="aiokafka")
+        self.assertEqual(len(known.unexpected(other, self.LINES)), 1)
+
+    def test_a_line_is_told_off_when_its_case_passes(self):
+        self.assertEqual(known.passing(result(Case("transactions", PASSED)), self.LINES), self.LINES)
+        self.assertEqual(known.passing(result(Case("transactions", FAILED, "x")), self.LINES), [])
+        self.assertEqual(known.passing(result(Case("headers", PASSED)), self.LINES), [])
+
+    def test_the_list_can_be_read(self):
+        self.assertTrue(all(line.why for line in known.read()))
 
 
 class Contract(unittest.TestCase):

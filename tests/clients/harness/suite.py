@@ -15,7 +15,7 @@ PORT_MODES = ("per-core", "single")
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Runs this suite against a broker of its own; HEDDLE_BIN names it.")
     parser.add_argument("--port-mode", choices=PORT_MODES, action="append", help="only this one (may be repeated)")
-    parser.add_argument("--core", action="store_true", help="the bounded selection that CI runs")
+    parser.add_argument("--core", action="store_true", help="a bounded selection")
     parser.add_argument("--results", type=Path, default=places.RESULTS, help="folder of the result files")
     parser.add_argument("--only", metavar="TEXT", help="only cases whose name holds this; writes no result file")
     return parser.parse_args()

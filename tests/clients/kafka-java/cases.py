@@ -1,4 +1,4 @@
-"""What is tried with each of Kafka's tools, in this order; a name in CORE is also run by CI's selection."""
+"""What is tried with each of Kafka's tools, in this order; a name in CORE is in the bounded selection too."""
 
 import json
 import re
