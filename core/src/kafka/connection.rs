@@ -16,8 +16,10 @@ use heddle_net::{
 use heddle_proto::error::ErrorCode;
 
 use super::{
-    alter_configs, create_partitions, create_topics, delete_topics, describe_cluster, describe_configs,
-    fetch, find_coordinator, groups, init_producer_id, list_offsets, metadata, produce,
+    add_offsets_to_txn, add_partitions_to_txn, alter_configs, create_partitions, create_topics,
+    delete_topics, describe_cluster, describe_configs, describe_producers, describe_transactions, end_txn,
+    fetch, find_coordinator, groups, init_producer_id, list_offsets, list_transactions, metadata, produce,
+    txn_offset_commit,
 };
 use crate::{runtime::event::Waiters, shard::Shard};
 
@@ -175,7 +177,22 @@ async fn answer<D: Disk>(
         ControlRequest::IncrementalAlterConfigs(request) => {
             alter_configs::answer(shard, request).await.into()
         }
-        ControlRequest::InitProducerId(request) => init_producer_id::answer(shard, request).await.into(),
+        ControlRequest::InitProducerId(request) => {
+            init_producer_id::answer(shard, request, version).await.into()
+        }
+        ControlRequest::AddPartitionsToTxn(request) => {
+            add_partitions_to_txn::answer(shard, request, version).await.into()
+        }
+        ControlRequest::AddOffsetsToTxn(request) => {
+            add_offsets_to_txn::answer(shard, request, version).await.into()
+        }
+        ControlRequest::EndTxn(request) => end_txn::answer(shard, request, version).await.into(),
+        ControlRequest::TxnOffsetCommit(request) => txn_offset_commit::answer(shard, request, version).await,
+        ControlRequest::DescribeProducers(request) => describe_producers::answer(shard, request).await.into(),
+        ControlRequest::DescribeTransactions(request) => {
+            describe_transactions::answer(shard, request).await.into()
+        }
+        ControlRequest::ListTransactions(request) => list_transactions::answer(shard, request).await.into(),
         ControlRequest::FindCoordinator(request) => find_coordinator::answer(shard, request).await.into(),
         ControlRequest::DescribeCluster(_) => describe_cluster::answer(shard).into(),
         other => unreachable!("{:?} is handled where requests come in", other.api()),

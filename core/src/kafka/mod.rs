@@ -3,6 +3,8 @@
 //! [`connection`] reads requests in order and sends replies in order. Produce, Fetch and the requests of groups may
 //! be answered later; everything else is answered before the next request of the connection is looked at.
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod alter_configs;
 pub mod connection;
 pub mod consumer_group_describe;
@@ -14,6 +16,9 @@ pub mod delete_topics;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
+pub mod describe_producers;
+pub mod describe_transactions;
+pub mod end_txn;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod groups;
@@ -23,12 +28,15 @@ pub mod join_group;
 pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_transactions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
 pub mod offset_fetch;
 pub mod produce;
 pub mod sync_group;
+pub mod transactional;
+pub mod txn_offset_commit;
 
 use heddle_net::kafka::StrBytes;
 use heddle_proto::ids::{Epoch, TopicId, TopicPartition};

@@ -15,6 +15,7 @@ pub mod groups;
 pub mod header;
 pub mod produce;
 pub mod refuse;
+mod refuse_transactions;
 pub mod shape;
 mod shapes;
 mod unserved;

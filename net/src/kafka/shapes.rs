@@ -32,6 +32,13 @@ pub fn shape_of(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::CreatePartitions => Some(&CREATE_PARTITIONS),
         ApiKey::IncrementalAlterConfigs => Some(&INCREMENTAL_ALTER_CONFIGS),
         ApiKey::DescribeCluster => Some(&DESCRIBE_CLUSTER),
+        ApiKey::AddPartitionsToTxn => Some(&ADD_PARTITIONS_TO_TXN),
+        ApiKey::AddOffsetsToTxn => Some(&ADD_OFFSETS_TO_TXN),
+        ApiKey::EndTxn => Some(&END_TXN),
+        ApiKey::TxnOffsetCommit => Some(&TXN_OFFSET_COMMIT),
+        ApiKey::DescribeProducers => Some(&DESCRIBE_PRODUCERS),
+        ApiKey::DescribeTransactions => Some(&DESCRIBE_TRANSACTIONS),
+        ApiKey::ListTransactions => Some(&LIST_TRANSACTIONS),
         api => group_shapes::shape_of(api).or_else(|| unserved_shape_of(api)),
     }
 }
@@ -42,11 +49,8 @@ fn unserved_shape_of(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::Produce => Some(&PRODUCE),
         ApiKey::DeleteRecords => Some(&DELETE_RECORDS),
         ApiKey::OffsetForLeaderEpoch => Some(&OFFSET_FOR_LEADER_EPOCH),
-        ApiKey::AddPartitionsToTxn => Some(&ADD_PARTITIONS_TO_TXN),
-        ApiKey::TxnOffsetCommit => Some(&TXN_OFFSET_COMMIT),
         ApiKey::AlterConfigs => Some(&ALTER_CONFIGS),
         ApiKey::CreateAcls => Some(&CREATE_ACLS),
-        ApiKey::DescribeTransactions => Some(&DESCRIBE_TRANSACTIONS),
         _ => None,
     }
 }
@@ -255,6 +259,24 @@ static CREATE_ACLS: Shape = Shape {
         field(INT8),
         field(INT8),
     ])))],
+};
+
+static ADD_OFFSETS_TO_TXN: Shape =
+    Shape { flexible_since: 3, fields: &[field(Kind::Text), field(INT64), field(INT16), field(Kind::Text)] };
+
+static END_TXN: Shape =
+    Shape { flexible_since: 3, fields: &[field(Kind::Text), field(INT64), field(INT16), field(BOOL)] };
+
+static DESCRIBE_PRODUCERS: Shape = Shape { flexible_since: 0, fields: &[field(TOPIC_PARTITIONS)] };
+
+static LIST_TRANSACTIONS: Shape = Shape {
+    flexible_since: 0,
+    fields: &[
+        field(TEXTS),
+        field(Kind::Array(&INT64)),
+        field(INT64).since(1),
+        field(Kind::Text).since(2).nullable(2),
+    ],
 };
 
 static DESCRIBE_TRANSACTIONS: Shape = Shape { flexible_since: 0, fields: &[field(TEXTS)] };

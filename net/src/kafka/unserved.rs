@@ -3,22 +3,15 @@
 //! An api moves out of this file when it is served.
 
 use bytes::Bytes;
-use kafka_protocol::messages::add_partitions_to_txn_response::{
-    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
-};
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::create_acls_response::AclCreationResult;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
-use kafka_protocol::messages::describe_transactions_response::TransactionState;
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
     EpochEndOffset, OffsetForLeaderTopicResult,
 };
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::txn_offset_commit_response::{
-    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
-};
 use kafka_protocol::messages::*;
 
 use super::control::check_shape;
@@ -45,9 +38,6 @@ fn top_level(api: ApiKey, version: i16, code: i16) -> Option<ResponseKind> {
         Fetch since 7 => FetchResponse,
         SaslHandshake since 0 => SaslHandshakeResponse,
         SaslAuthenticate since 0 => SaslAuthenticateResponse,
-        AddPartitionsToTxn since 4 => AddPartitionsToTxnResponse,
-        AddOffsetsToTxn since 0 => AddOffsetsToTxnResponse,
-        EndTxn since 0 => EndTxnResponse,
         DescribeAcls since 0 => DescribeAclsResponse,
         DescribeLogDirs since 3 => DescribeLogDirsResponse,
         CreateDelegationToken since 0 => CreateDelegationTokenResponse,
@@ -62,7 +52,6 @@ fn top_level(api: ApiKey, version: i16, code: i16) -> Option<ResponseKind> {
         DescribeQuorum since 0 => DescribeQuorumResponse,
         UpdateFeatures since 0 => UpdateFeaturesResponse,
         UnregisterBroker since 0 => UnregisterBrokerResponse,
-        ListTransactions since 0 => ListTransactionsResponse,
         GetTelemetrySubscriptions since 0 => GetTelemetrySubscriptionsResponse,
         PushTelemetry since 0 => PushTelemetryResponse,
         ListConfigResources since 0 => ListConfigResourcesResponse,
@@ -81,11 +70,8 @@ fn per_item(api: ApiKey, version: i16, mut body: Bytes, code: i16) -> Option<Res
         RequestKind::Produce(request) => produce(request, code)?.into(),
         RequestKind::DeleteRecords(request) => delete_records(request, code).into(),
         RequestKind::OffsetForLeaderEpoch(request) => offset_for_leader_epoch(request, code).into(),
-        RequestKind::AddPartitionsToTxn(request) => add_partitions_to_txn(request, code).into(),
-        RequestKind::TxnOffsetCommit(request) => txn_offset_commit(request, code).into(),
         RequestKind::AlterConfigs(request) => alter_configs(request, code).into(),
         RequestKind::CreateAcls(request) => create_acls(&request, code).into(),
-        RequestKind::DescribeTransactions(request) => describe_transactions(request, code).into(),
         _ => return None,
     };
     Some(response)
@@ -132,32 +118,6 @@ fn offset_for_leader_epoch(request: OffsetForLeaderEpochRequest, code: i16) -> O
 }
 
 /// Up to version 3; later ones have an error field of their own.
-fn add_partitions_to_txn(request: AddPartitionsToTxnRequest, code: i16) -> AddPartitionsToTxnResponse {
-    let topics = request.v3_and_below_topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|&index| {
-            AddPartitionsToTxnPartitionResult::default()
-                .with_partition_index(index)
-                .with_partition_error_code(code)
-        });
-        AddPartitionsToTxnTopicResult::default()
-            .with_name(topic.name)
-            .with_results_by_partition(partitions.collect())
-    });
-    AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(topics.collect())
-}
-
-fn txn_offset_commit(request: TxnOffsetCommitRequest, code: i16) -> TxnOffsetCommitResponse {
-    let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            TxnOffsetCommitResponsePartition::default()
-                .with_partition_index(partition.partition_index)
-                .with_error_code(code)
-        });
-        TxnOffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
-    });
-    TxnOffsetCommitResponse::default().with_topics(topics.collect())
-}
-
 fn alter_configs(request: AlterConfigsRequest, code: i16) -> AlterConfigsResponse {
     let responses = request.resources.into_iter().map(|resource| {
         AlterConfigsResourceResponse::default()
@@ -171,12 +131,4 @@ fn alter_configs(request: AlterConfigsRequest, code: i16) -> AlterConfigsRespons
 fn create_acls(request: &CreateAclsRequest, code: i16) -> CreateAclsResponse {
     let results = request.creations.iter().map(|_| AclCreationResult::default().with_error_code(code));
     CreateAclsResponse::default().with_results(results.collect())
-}
-
-fn describe_transactions(request: DescribeTransactionsRequest, code: i16) -> DescribeTransactionsResponse {
-    let states = request
-        .transactional_ids
-        .into_iter()
-        .map(|id| TransactionState::default().with_transactional_id(id).with_error_code(code));
-    DescribeTransactionsResponse::default().with_transaction_states(states.collect())
 }

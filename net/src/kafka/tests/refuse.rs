@@ -12,7 +12,7 @@ use crate::kafka::{
 };
 
 /// Apis that only brokers and tools of Kafka's own control plane send: there the connection is closed.
-const SILENT: [ApiKey; 28] = [
+const SILENT: [ApiKey; 27] = [
     ApiKey::WriteTxnMarkers,
     ApiKey::DeleteAcls,
     ApiKey::AlterReplicaLogDirs,
@@ -24,7 +24,6 @@ const SILENT: [ApiKey; 28] = [
     ApiKey::AlterPartition,
     ApiKey::Envelope,
     ApiKey::FetchSnapshot,
-    ApiKey::DescribeProducers,
     ApiKey::BrokerRegistration,
     ApiKey::BrokerHeartbeat,
     ApiKey::AllocateProducerIds,
