@@ -19,12 +19,13 @@ use heddle_proto::{error::ErrorCode, ids::TopicPartition};
 use super::{code_for, connection::End, leaders::Leaders, locate_topic, words};
 use crate::{
     admin::stages::Arrival,
-    metadata::ClusterImage,
+    metadata::{ClusterImage, quota::Limited},
     partition::{produce::Acks, validate::RecordFault},
-    runtime::Queue,
+    runtime::{Queue, time::timed},
     shard::{
         Shard,
         produce::Ticket,
+        quotas::Mute,
         request::{OpError, Produced},
     },
 };
@@ -45,12 +46,13 @@ type Topics<D> = Vec<(TopicRef, Vec<Part<D>>)>;
 /// When the request cannot be read or the connection takes no more replies.
 pub async fn handle<D: Disk>(
     shard: &Rc<Shard<D>>,
-    outbox: &Outbox,
+    (outbox, mute): (&Outbox, &Rc<Mute>),
     header: &RequestHeader,
     body: BytesMut,
     readable: Instant,
     received: Instant,
 ) -> Result<(), End> {
+    let (body_bytes, client) = (body.len(), header.client_id.as_deref());
     let request = decode_produce(header, body)?;
     let arrival = Arrival { readable, received, decoded: Instant::now() };
     let reply_header = header.reply();
@@ -75,20 +77,20 @@ pub async fn handle<D: Disk>(
     };
     let image = shard.image();
     let mut topics: Topics<D> = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let mut parts = Vec::with_capacity(topic.partitions.len());
-        for partition in topic.partitions {
-            let at = locate_topic(&image, &topic.topic, partition.index);
-            let records = partition.records.unwrap_or_default();
-            let ticket = shard.produce(at, records, None, acks, None, arrival).await;
-            parts.push(Part { index: partition.index, at, ticket });
-        }
-        topics.push((topic.topic, parts));
-    }
+    let throttle_ms = if shard.quotas.is_set() {
+        // The appends are counted as time of the core; what they wait for is not.
+        let ((), spent) = timed(admit(shard, &image, request.topics, acks, arrival, &mut topics)).await;
+        let bytes = shard.charge(Limited::ProduceBytes, client, body_bytes as f64).await;
+        mute.extend(bytes.max(shard.charge(Limited::RequestTime, client, spent.as_secs_f64()).await))
+    } else {
+        admit(shard, &image, request.topics, acks, arrival, &mut topics).await;
+        0
+    };
     let shard = shard.clone();
     match slot {
         Some(slot) => shard.clone().queues.spawn(Queue::Hot, async move {
-            let (reply, ready) = settle(&shard, topics, arrival).await;
+            let (mut reply, ready) = settle(&shard, topics, arrival).await;
+            reply.throttle_ms = throttle_ms;
             let watch = Watch { operation: Operation::Produce, begun: arrival.readable, ready };
             fill(slot, reply_header, &reply, Some(watch));
         }),
@@ -104,6 +106,27 @@ pub async fn handle<D: Disk>(
         }
     }
     Ok(())
+}
+
+/// Appends the batches of each partition in the order they came.
+async fn admit<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    image: &ClusterImage,
+    asked: Vec<ProduceTopic>,
+    acks: Acks,
+    arrival: Arrival,
+    topics: &mut Topics<D>,
+) {
+    for topic in asked {
+        let mut parts = Vec::with_capacity(topic.partitions.len());
+        for partition in topic.partitions {
+            let at = locate_topic(image, &topic.topic, partition.index);
+            let records = partition.records.unwrap_or_default();
+            let ticket = shard.produce(at, records, None, acks, None, arrival).await;
+            parts.push(Part { index: partition.index, at, ticket });
+        }
+        topics.push((topic.topic, parts));
+    }
 }
 
 /// Waits until everything is as safe as asked, or refused; also says when that was.

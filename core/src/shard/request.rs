@@ -210,6 +210,8 @@ pub enum CoreRequest {
     },
     /// The groups whose coordinator is the core that is asked.
     ListGroups(ListGroups),
+    /// Count what a client used of a quota.
+    Charge(super::quotas::Charge),
     /// Counters and histograms.
     Report,
 }
@@ -240,6 +242,8 @@ pub enum CoreReply {
     Proposed(Result<Outcome, MetadataError>),
     /// To `ListGroups`.
     GroupsListed(Result<Vec<ListedGroup>, ErrorCode>),
+    /// To `Charge`: how long the client is to be held back.
+    Throttle(Duration),
     /// To `Report`.
     Report(Box<CoreReport>),
 }

@@ -85,6 +85,9 @@ impl<D: Disk> Shard<D> {
             CoreRequest::ListGroups(asked) => Answer::Later(Box::pin(async move {
                 CoreReply::GroupsListed(shard.list_groups_here(asked).await)
             })),
+            CoreRequest::Charge(charge) => {
+                Answer::Now(CoreReply::Throttle(self.quotas.count(charge, std::time::Instant::now())))
+            }
             CoreRequest::Report => Answer::Now(CoreReply::Report(Box::new(self.report()))),
         }
     }
