@@ -123,6 +123,20 @@ for profile in balanced latency dense; do
   stop_broker TERM
 done
 
+disk_limits() { # NAME: what disk and loopback move, beside a throughput load
+  "$bin/heddle-loadgen" limits --dir "$work" --throughput --throughput-bytes 4g --duration 3s --rate 200 --json >"$out/$1.json" 2>/dev/null
+}
+
+raw_read() { # TURN: the largest topic's own segments, read directly, four at a time
+  local dir files begun bytes
+  dir=$(du -s "$work/large-$profile"/topics/*/0 | sort -n | tail -1 | cut -f2)
+  files=("$dir"/*.log)
+  bytes=$(stat -c %s "${files[@]}" | awk '{sum += $1} END {print sum}')
+  begun=$(date +%s%N)
+  printf '%s\n' "${files[@]}" | xargs -P 4 -I{} dd if={} of=/dev/null bs=512K iflag=direct status=none
+  awk -v bytes="$bytes" -v ns="$(($(date +%s%N) - begun))" 'BEGIN {printf "{\"raw_read_mb_per_s\": %.1f}\n", bytes * 1000 / ns}' >"$out/raw-read-$1.json"
+}
+
 memory="--memory-bytes 512MiB"
 big="--rate 0 --record-bytes 1000000 --batch-bytes 1m --batch-records 1 --in-flight-max 8 $apart"
 rewind="--mode consume --consumers 1 --rewind --warmup 1s --duration 4s $apart"
@@ -141,7 +155,7 @@ for profile in balanced latency; do
     load "$profile-memory-fill-$turn" --target "$native" --topic "$topic" --rate 200 --record-bytes 400000 --batch-bytes 1m $apart \
       --warmup 0s --duration 1s
     load "$profile-memory-$turn" --target "$native" --topic "$topic" $rewind
-    "$bin/heddle-loadgen" limits --dir "$work" --throughput --duration 1s --json >"$out/$profile-disk-$turn.json" 2>/dev/null
+    disk_limits "$profile-disk-$turn"
   done
   if [ "$profile" = balanced ]; then
     load "fill-wal" --target "$native" --topic wal --partitions 100 --rate 20000 --record-bytes 1024 --producers 4 --warmup 1s --duration 5s
@@ -150,8 +164,10 @@ for profile in balanced latency; do
     start_broker "large-$profile" $memory
     note restart_after_kill_ms "$ready_ms"
     for turn in $turns; do
+      # The raw read goes first in every other turn: a layer below that remembers what was read helps neither more.
+      [ $((turn % 2)) = 0 ] || raw_read "$turn"
       load "cold-read-$turn" --target "$native" --topic "$first" --mode consume --consumers 1 --duration 20s $apart
-      "$bin/heddle-loadgen" limits --dir "$work" --throughput --duration 1s --json >"$out/disk-$turn.json" 2>/dev/null
+      [ $((turn % 2)) = 1 ] || raw_read "$turn"
       stop_broker TERM
       start_broker "large-$profile" $memory
     done

@@ -70,12 +70,12 @@ def throughput(folder):
                 ("async, 1 MB batches, one producer", "large-async", "mb_per_s"),
                 ("consume from memory, native", "memory", "mb_per_s"),
                 ("limit beside these: one connection over loopback", "disk", "loopback_mb_per_s"),
-                ("limit beside these: sequential durable write", "disk", "write_mb_per_s"),
+                ("limit beside these: sequential durable write, new space", "disk", "first_write_mb_per_s"),
+                ("limit beside these: sequential durable write, over old data", "disk", "write_mb_per_s"),
             ]
         ),
         ("cold read from the beginning, native, profile balanced", "cold-read", "mb_per_s"),
-        ("limit beside it: sequential direct read", "disk", "read_mb_per_s"),
-        ("limit beside it: one connection over loopback", "disk", "loopback_mb_per_s"),
+        ("limit beside it: direct reads of a topic's own segments", "raw-read", "raw_read_mb_per_s"),
     ]:
         print(f"| {title} | {column(runs(folder, name), key)} |")
 

@@ -66,9 +66,10 @@ fn to_text(printed: &Printed) -> String {
     }
     if let Some(figures) = &printed.throughput {
         text += &format!(
-            "  {} KiB x {} at a time: durable write {:.0} MB/s, direct read {:.0} MB/s; loopback {:.0} MB/s\n",
+            "  {} KiB x {} at a time: durable write {:.0} MB/s, {:.0} over written space; direct read {:.0} MB/s; loopback {:.0} MB/s\n",
             figures.io_bytes / 1024,
             figures.depth,
+            figures.first_write_mb_per_s,
             figures.write_mb_per_s,
             figures.read_mb_per_s,
             figures.loopback_mb_per_s

@@ -2,6 +2,7 @@
 
 use super::{BLOCK_BYTES, LimitError};
 use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -46,14 +47,30 @@ pub(super) struct ScratchFile {
 }
 
 impl ScratchFile {
-    /// Makes a file of `length` bytes (a multiple of [`BLOCK_BYTES`]) in `dir` and writes zeros all over it, so that
-    /// later writes change no metadata.
-    pub(super) fn create(dir: &Path, length: usize) -> Result<Self, LimitError> {
+    /// Makes a file with room for `length` bytes (a multiple of [`BLOCK_BYTES`]) in `dir`, and writes nothing to it.
+    pub(super) fn allocate(dir: &Path, length: usize) -> Result<Self, LimitError> {
+        let (scratch, file) = Self::empty(dir, length)?;
+        // SAFETY: the descriptor is open as long as `file`, and the call touches no memory of ours.
+        let status = unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, length as libc::off_t) };
+        match status {
+            0 => Ok(scratch),
+            code => Err(scratch.error("allocating it")(std::io::Error::from_raw_os_error(code))),
+        }
+    }
+
+    fn empty(dir: &Path, length: usize) -> Result<(Self, File), LimitError> {
         let path = dir.join(format!(".heddle-limit-{}-{}", std::process::id(), fastrand::u32(..)));
         let scratch = Self { path, length };
         let mut options = OpenOptions::new();
         options.create_new(true).write(true).custom_flags(libc::O_DIRECT);
         let file = options.open(&scratch.path).map_err(scratch.error("creating it for direct I/O"))?;
+        Ok((scratch, file))
+    }
+
+    /// Makes a file of `length` bytes (a multiple of [`BLOCK_BYTES`]) in `dir` and writes zeros all over it, so that
+    /// later writes change no metadata.
+    pub(super) fn create(dir: &Path, length: usize) -> Result<Self, LimitError> {
+        let (scratch, file) = Self::empty(dir, length)?;
         let zeros = AlignedBuffer::zero(IO_BYTES_MAX.min(length));
         for position in (0..length).step_by(IO_BYTES_MAX) {
             let part = &zeros.get()[..IO_BYTES_MAX.min(length - position)];

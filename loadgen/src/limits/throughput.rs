@@ -18,7 +18,9 @@ pub struct Throughput {
     pub io_bytes: usize,
     /// I/Os at a time.
     pub depth: u32,
-    /// Durable writes.
+    /// Durable writes into space that was allocated and never written, as a log that grows makes them.
+    pub first_write_mb_per_s: f64,
+    /// Durable writes over what was written before.
     pub write_mb_per_s: f64,
     /// Direct reads.
     pub read_mb_per_s: f64,
@@ -26,32 +28,45 @@ pub struct Throughput {
     pub loopback_mb_per_s: f64,
 }
 
-/// Writes and reads a file of `file_bytes` in `dir`, round and round for `duration` each, `depth` I/Os at a time; then
-/// sends over loopback for as long.
+/// Writes into a file of `file_bytes` in `dir` once, then writes and reads it round and round, `depth` I/Os at a time; then
+/// sends over loopback. Each for `duration`, the first only as far as the file goes.
 pub fn measure_throughput(
     dir: &Path,
     file_bytes: usize,
     depth: u32,
     duration: Duration,
 ) -> Result<Throughput, LimitError> {
-    let scratch = ScratchFile::create(dir, file_bytes.max(IO_BYTES_MAX).next_multiple_of(IO_BYTES_MAX))?;
-    let write = sweep(&scratch, depth, duration, ScratchFile::open_durable, |file, buffer, position| {
-        file.write_all_at(buffer.get(), position)
-    })?;
-    let read = sweep(&scratch, depth, duration, ScratchFile::open_read, |file, buffer, position| {
-        file.read_exact_at(buffer.get_mut(), position)
-    })?;
+    let file_bytes = file_bytes.max(IO_BYTES_MAX).next_multiple_of(IO_BYTES_MAX);
+    let write = |file: &File, buffer: &mut AlignedBuffer, position| file.write_all_at(buffer.get(), position);
+    let allocated = ScratchFile::allocate(dir, file_bytes)?;
+    let first_write = sweep(&allocated, Rounds::One, depth, duration, ScratchFile::open_durable, write)?;
+    drop(allocated);
+    let scratch = ScratchFile::create(dir, file_bytes)?;
+    let write = sweep(&scratch, Rounds::Many, depth, duration, ScratchFile::open_durable, write)?;
+    let read =
+        sweep(&scratch, Rounds::Many, depth, duration, ScratchFile::open_read, |file, buffer, position| {
+            file.read_exact_at(buffer.get_mut(), position)
+        })?;
     Ok(Throughput {
         io_bytes: IO_BYTES_MAX,
         depth,
+        first_write_mb_per_s: first_write,
         write_mb_per_s: write,
         read_mb_per_s: read,
         loopback_mb_per_s: stream::measure(duration)?,
     })
 }
 
+/// How often a sweep goes over its file.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum Rounds {
+    One,
+    Many,
+}
+
 fn sweep(
     scratch: &ScratchFile,
+    rounds: Rounds,
     depth: u32,
     duration: Duration,
     open: fn(&ScratchFile) -> Result<File, LimitError>,
@@ -64,7 +79,11 @@ fn sweep(
         let file = open(scratch)?;
         let mut buffer = AlignedBuffer::random(IO_BYTES_MAX, seed);
         while clock.now() < end {
-            let slot = next.fetch_add(1, Ordering::Relaxed) % slots;
+            let slot = next.fetch_add(1, Ordering::Relaxed);
+            if rounds == Rounds::One && slot >= slots {
+                break;
+            }
+            let slot = slot % slots;
             operation(&file, &mut buffer, (slot * IO_BYTES_MAX) as u64)
                 .map_err(scratch.error("moving data"))?;
         }
@@ -79,6 +98,10 @@ fn sweep(
         }
         Ok::<_, LimitError>(())
     })?;
-    let moved = next.load(Ordering::Relaxed) * IO_BYTES_MAX;
+    let io_count = match rounds {
+        Rounds::One => next.load(Ordering::Relaxed).min(slots),
+        Rounds::Many => next.load(Ordering::Relaxed),
+    };
+    let moved = io_count * IO_BYTES_MAX;
     Ok(crate::histogram::round(moved as f64 / 1000.0 / (stop.since(start) as f64 / 1e6)))
 }

@@ -226,17 +226,21 @@ impl State {
         }
     }
 
-    /// Native: has one partition pushed, again from where it stood when the connection breaks.
+    /// Native: has one partition pushed, again from where it stood when the connection breaks, and at once from the
+    /// beginning when a run that rewinds has read it.
     async fn subscribe(self: Rc<Self>, cursor: usize) {
         while !self.is_over() {
-            match self.open_subscription(cursor).await {
+            let read = match self.open_subscription(cursor).await {
                 Ok(mut subscription) => self.read_subscription(cursor, &mut subscription).await,
-                Err(failure) => self.fail(failure),
-            }
+                Err(failure) => Err(failure),
+            };
             if self.cursors.borrow()[cursor].is_done() {
                 return;
             }
-            glommio::timer::sleep(RETRY_WAIT).await;
+            if let Err(failure) = read {
+                self.fail(failure);
+                glommio::timer::sleep(RETRY_WAIT).await;
+            }
         }
     }
 
@@ -252,22 +256,20 @@ impl State {
         opened.map_err(|error| LinkError::from(error).failure())
     }
 
-    /// Takes deliveries until the subscription ends, the partition is read, or it is to begin again.
-    async fn read_subscription(&self, cursor: usize, subscription: &mut Subscription) {
+    /// Takes deliveries until the partition is read, it is to begin again, or the run is over; an error is why the
+    /// subscription ended before.
+    async fn read_subscription(&self, cursor: usize, subscription: &mut Subscription) -> Result<(), Failure> {
         while !self.is_over() {
-            match subscription.next().await {
-                Some(Ok(delivery)) => {
-                    let before = self.cursors.borrow()[cursor].offset;
-                    self.take_delivery(cursor, &delivery.batches);
-                    let after = self.cursors.borrow()[cursor];
-                    if after.is_done() || after.offset < before {
-                        return;
-                    }
-                }
-                Some(Err(error)) => return self.fail(LinkError::from(error).failure()),
-                None => return,
+            let delivery = subscription.next().await.ok_or(Failure::Disconnected)?;
+            let delivery = delivery.map_err(|error| LinkError::from(error).failure())?;
+            let before = self.cursors.borrow()[cursor].offset;
+            self.take_delivery(cursor, &delivery.batches);
+            let after = self.cursors.borrow()[cursor];
+            if after.is_done() || after.offset < before {
+                break;
             }
         }
+        Ok(())
     }
 
     fn take_delivery(&self, cursor: usize, batches: &Bytes) {

@@ -345,7 +345,6 @@ impl Reactor {
         buf: DmaSource,
         pos: u64,
         pollable: PollableStatus,
-        in_worker: bool,
     ) -> Source {
         let stats = StatsCollection {
             fulfilled: Some(|result, stats, op_count| {
@@ -363,7 +362,7 @@ impl Reactor {
             SourceType::Write(pollable, IoBuffer::DmaSource(buf)),
             Some(stats),
         );
-        self.sys.write_dma(&source, pos, in_worker);
+        self.sys.write_dma(&source, pos);
         source
     }
 

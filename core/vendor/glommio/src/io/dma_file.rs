@@ -68,8 +68,6 @@ pub struct DmaFile {
     max_sectors_size: usize,
     max_segment_size: usize,
     pollable: PollableStatus,
-    /// Writes are made by a worker of the kernel.
-    writes_in_worker: bool,
 }
 
 impl DmaFile {
@@ -157,19 +155,12 @@ impl DmaFile {
             }
         };
 
-        // Where a durable write is followed by a flush, the kernel leaves that flush to a worker bound to the CPU that took
-        // the write's interrupt. If that CPU runs this executor, the worker waits for it, and so does the write. A worker
-        // of the ring does all of it and runs where there is room.
-        let writes_in_worker =
-            flags & libc::O_DSYNC != 0 && sysfs::BlockDevice::flushes(major, minor);
-
         Ok(DmaFile {
             file,
             o_direct_alignment,
             max_sectors_size,
             max_segment_size,
             pollable,
-            writes_in_worker,
         })
     }
 
@@ -269,7 +260,6 @@ impl DmaFile {
             max_sectors_size: self.max_sectors_size,
             max_segment_size: self.max_segment_size,
             pollable: self.pollable,
-            writes_in_worker: self.writes_in_worker,
         })
     }
 
@@ -320,7 +310,6 @@ impl DmaFile {
             DmaSource::Owned(buf),
             pos,
             self.pollable,
-            self.writes_in_worker,
         );
         enhanced_try!(source.collect_rw().await, "Writing", self.file).map_err(Into::into)
     }
@@ -381,7 +370,6 @@ impl DmaFile {
             DmaSource::Shared(buf),
             pos,
             self.pollable,
-            self.writes_in_worker,
         );
         enhanced_try!(source.collect_rw().await, "Writing", self.file).map_err(Into::into)
     }
@@ -753,7 +741,6 @@ pub struct OwnedDmaFile {
     max_sectors_size: usize,
     max_segment_size: usize,
     pollable: PollableStatus,
-    writes_in_worker: bool,
 }
 
 unsafe impl Send for OwnedDmaFile {}
@@ -773,7 +760,6 @@ impl OwnedDmaFile {
             max_sectors_size: self.max_sectors_size,
             max_segment_size: self.max_segment_size,
             pollable: self.pollable,
-            writes_in_worker: self.writes_in_worker,
         })
     }
 }
@@ -786,7 +772,6 @@ impl From<DmaFile> for OwnedDmaFile {
             max_sectors_size: value.max_sectors_size,
             max_segment_size: value.max_segment_size,
             pollable: value.pollable,
-            writes_in_worker: value.writes_in_worker,
         }
     }
 }
@@ -799,7 +784,6 @@ impl From<OwnedDmaFile> for DmaFile {
             max_sectors_size: value.max_sectors_size,
             max_segment_size: value.max_segment_size,
             pollable: value.pollable,
-            writes_in_worker: value.writes_in_worker,
         }
     }
 }

@@ -92,6 +92,10 @@ bitflags::bitflags! {
         const CQSIZE    = 1 << 3;
         const CLAMP     = 1 << 4;
         const ATTACH_WQ = 1 << 5;
+        /// Completions do not interrupt the task that owns the ring (Linux 5.19).
+        const COOP_TASKRUN = 1 << 8;
+        /// The submission queue tells when completions wait for the task to enter the kernel (Linux 5.19).
+        const TASKRUN_FLAG = 1 << 9;
     }
 }
 

@@ -16,7 +16,7 @@ use std::{
 
 thread_local!(static DEV_MAP: RefCell<AHashMap<(usize, usize), BlockDevice>> = RefCell::new(AHashMap::new()));
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum StorageCache {
     WriteBack,
     WriteThrough,
@@ -46,8 +46,6 @@ pub(crate) struct BlockDevice {
     max_sectors_size: usize,
     max_segment_size: usize,
     cache: StorageCache,
-    /// Whether the device makes a single write durable by itself (FUA).
-    fua: bool,
     iopoll: Option<bool>,
     subcomponents: Vec<PathBuf>,
 }
@@ -97,7 +95,6 @@ impl BlockDevice {
             max_sectors_size: 128 << 10,
             max_segment_size: (u32::MAX - 1) as usize,
             cache: StorageCache::WriteBack,
-            fua: true,
             iopoll: Some(false),
             subcomponents: Vec::new(),
         }
@@ -127,7 +124,6 @@ impl BlockDevice {
 
         let cache_data = read_to_string(queue.join("write_cache")).unwrap();
         let cache = cache_data.parse::<StorageCache>().unwrap();
-        let fua = read_to_string(queue.join("fua")).map_or(true, |data| data.trim() != "0");
         let subcomponents = read_dir(dir.join("slaves"))
             .unwrap()
             .map(|x| x.unwrap().path())
@@ -143,7 +139,6 @@ impl BlockDevice {
             max_sectors_size: max_sectors_kb << 10,
             max_segment_size,
             cache,
-            fua,
             iopoll: None,
             subcomponents,
         }
@@ -179,15 +174,6 @@ impl BlockDevice {
 
     pub(crate) fn max_segment_size(major: usize, minor: usize) -> usize {
         block_property!(DEV_MAP, max_segment_size, major, minor)
-    }
-
-    /// Whether a durable write is followed by a flush of the device's cache.
-    pub(crate) fn flushes(major: usize, minor: usize) -> bool {
-        let is_write_back = matches!(
-            block_property!(DEV_MAP, cache, major, minor),
-            StorageCache::WriteBack
-        );
-        is_write_back && !block_property!(DEV_MAP, fua, major, minor)
     }
 
     pub(crate) fn is_md(major: usize, minor: usize) -> bool {

@@ -887,6 +887,19 @@ impl UringCommon for PollRing {
     }
 }
 
+/// A ring whose completions wait for the executor to enter the kernel, instead of interrupting it: an interrupt from
+/// another CPU costs both of them more than the completion does, most of all on a virtual machine. The kernel sets
+/// `IORING_SQ_TASKRUN` while completions wait, and `io_uring_peek_cqe` then enters. Kernels before 5.19 have neither.
+fn cooperative_ring(size: usize) -> io::Result<iou::IoUring> {
+    let flags = iou::SetupFlags::COOP_TASKRUN | iou::SetupFlags::TASKRUN_FLAG;
+    match iou::IoUring::new_with_flags(size as _, flags, iou::SetupFeatures::empty()) {
+        Err(refused) if refused.raw_os_error() == Some(libc::EINVAL) => {
+            iou::IoUring::new(size as _)
+        }
+        made => made,
+    }
+}
+
 struct SleepableRing {
     ring: iou::IoUring,
     size: usize,
@@ -907,7 +920,7 @@ impl SleepableRing {
     ) -> io::Result<Self> {
         assert!(*IO_URING_RECENT_ENOUGH);
         Ok(SleepableRing {
-            ring: iou::IoUring::new(size as _)?,
+            ring: cooperative_ring(size)?,
             size,
             submission_queue: UringQueueState::with_capacity(size * 4),
             name,
@@ -1362,7 +1375,7 @@ impl Reactor {
         poll_ring.alloc_dma_buffer(size)
     }
 
-    pub(crate) fn write_dma(&self, source: &Source, pos: u64, in_worker: bool) {
+    pub(crate) fn write_dma(&self, source: &Source, pos: u64) {
         let op = match &*source.source_type() {
             SourceType::Write(
                 PollableStatus::NonPollable(DirectIo::Disabled),
@@ -1374,16 +1387,10 @@ impl Reactor {
             },
             x => panic!("Unexpected source type for write: {:?}", x),
         };
-        let flags = if in_worker {
-            SubmissionFlags::ASYNC
-        } else {
-            SubmissionFlags::empty()
-        };
-        queue_flagged_request_into_ring(
+        queue_request_into_ring(
             &mut *self.ring_for_source(source),
             source,
             op,
-            flags,
             &mut self.source_map.borrow_mut(),
         );
     }
@@ -2017,29 +2024,13 @@ fn queue_request_into_ring(
     descriptor: UringOpDescriptor,
     source_map: &mut SourceMap,
 ) {
-    queue_flagged_request_into_ring(
-        ring,
-        source,
-        descriptor,
-        SubmissionFlags::empty(),
-        source_map,
-    )
-}
-
-fn queue_flagged_request_into_ring(
-    ring: &mut (impl UringCommon + ?Sized),
-    source: &Source,
-    descriptor: UringOpDescriptor,
-    flags: SubmissionFlags,
-    source_map: &mut SourceMap,
-) {
     source.inner.borrow_mut().wakers.queued_at = Some(Instant::now());
     let q = ring.submission_queue();
     let id = source_map.add_source(source, Rc::clone(&q));
 
     let flags = match &*source.timeout_ref() {
-        Some(_) => flags | SubmissionFlags::IO_LINK,
-        _ => flags,
+        Some(_) => SubmissionFlags::IO_LINK,
+        _ => SubmissionFlags::empty(),
     };
 
     let mut queue = q.borrow_mut();
