@@ -1,16 +1,19 @@
-//! No wake-up of a core is lost: timers too short to sleep for, and work that arrives while a core falls asleep.
+//! No wake-up of a core is lost: timers too short to sleep for, and work that arrives while a core falls asleep. And none is
+//! kept twice: a task that polls an I/O again and again waits for it once.
 //!
 //! The runtime keeps its timers in the ring over many sleeps (core/vendor/glommio/HEDDLE.md); a wake-up it loses stalls
 //! a core for ever, which is what the watchdog here ends with a message instead.
 
 use std::{
+    future::{Future, poll_fn},
     process::abort,
     sync::mpsc::{RecvTimeoutError, Sender, channel},
+    task::Poll,
     thread,
     time::{Duration, Instant},
 };
 
-use glommio::{LocalExecutorBuilder, Placement, channels::shared_channel, timer::sleep};
+use glommio::{LocalExecutorBuilder, Placement, channels::shared_channel, io::DmaFile, timer::sleep};
 
 /// Far more than the slowest step takes; a lost wake-up takes for ever.
 const STEP_MAX: Duration = Duration::from_secs(30);
@@ -118,6 +121,36 @@ fn work_is_done_however_short_a_turn_is() {
             }
             let _ = alive.send(());
         }
+    });
+    run.expect("an executor starts").join().expect("it ends");
+}
+
+#[test]
+fn a_task_may_poll_its_io_as_often_as_it_likes() {
+    // More than the references that glommio 0.9.0 can count.
+    const POLLS: usize = 100_000;
+    let dir = tempfile::tempdir_in(".").expect("a folder");
+    let path = dir.path().join("io");
+    let executor = LocalExecutorBuilder::new(Placement::Unbound);
+    let run = executor.spawn(move || async move {
+        let file = DmaFile::create(&path).await.expect("a file");
+        let mut write = Box::pin(file.write_at(file.alloc_dma_buffer(4096), 0));
+        let mut polls = 0;
+        let written = poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(done) = write.as_mut().poll(cx) {
+                    return Poll::Ready(done);
+                }
+                polls += 1;
+                if polls >= POLLS {
+                    return Poll::Pending;
+                }
+            }
+        });
+        assert_eq!(written.await.expect("it is written"), 4096);
+        assert!(polls >= POLLS, "the write was done too early to show anything");
+        drop(write);
+        file.close().await.expect("it is closed");
     });
     run.expect("an executor starts").join().expect("it ends");
 }

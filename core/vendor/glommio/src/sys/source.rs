@@ -287,8 +287,12 @@ impl Source {
 
     // adds a waiter to the list. Useful for streams that have many futures waiting
     // on a single I/O source
-    pub(crate) fn add_waiter_many(&self, waker: Waker) {
-        self.inner.borrow_mut().wakers.waiters.push(waker)
+    pub(crate) fn add_waiter_many(&self, waker: &Waker) {
+        let waiters = &mut self.inner.borrow_mut().wakers.waiters;
+        // A task that polls many sources polls each whenever one is done: it waits here once all the same.
+        if !waiters.iter().any(|known| known.will_wake(waker)) {
+            waiters.push(waker.clone());
+        }
     }
 
     /// Whether a ring still has this source: its completion has not been seen yet.
@@ -317,7 +321,7 @@ impl Source {
                 return Poll::Ready(result);
             }
 
-            self.add_waiter_many(cx.waker().clone());
+            self.add_waiter_many(cx.waker());
             Poll::Pending
         })
         .await
