@@ -83,6 +83,7 @@ async fn boot_and_serve(
     });
     start_loops(&shard);
     shard.follow_groups(&ClusterImage::default());
+    shard.follow_transactions();
     plan.ready.meet().await;
     queues.spawn(Queue::Control, take_up(shard.clone()));
     if core == 0 {

@@ -16,10 +16,11 @@ use heddle_net::{
 use heddle_proto::error::ErrorCode;
 
 use super::{
-    alter_configs, api_versions, client_quotas, create_partitions, create_topics, delete_records,
-    delete_topics, describe_cluster, describe_configs, describe_log_dirs, describe_topic_partitions,
-    elect_leaders, fetch, find_coordinator, groups, init_producer_id, list_offsets, metadata,
-    offset_for_leader_epoch, produce, reassignments,
+    add_offsets_to_txn, add_partitions_to_txn, alter_configs, api_versions, client_quotas, create_partitions,
+    create_topics, delete_records, delete_topics, describe_cluster, describe_configs, describe_log_dirs,
+    describe_producers, describe_topic_partitions, describe_transactions, elect_leaders, end_txn, fetch,
+    find_coordinator, groups, init_producer_id, list_offsets, list_transactions, metadata,
+    offset_for_leader_epoch, produce, reassignments, txn_offset_commit,
 };
 use crate::{runtime::event::Waiters, shard::Shard};
 
@@ -177,7 +178,22 @@ async fn answer<D: Disk>(
         ControlRequest::IncrementalAlterConfigs(request) => {
             alter_configs::answer(shard, request).await.into()
         }
-        ControlRequest::InitProducerId(request) => init_producer_id::answer(shard, request).await.into(),
+        ControlRequest::InitProducerId(request) => {
+            init_producer_id::answer(shard, request, version).await.into()
+        }
+        ControlRequest::AddPartitionsToTxn(request) => {
+            add_partitions_to_txn::answer(shard, request, version).await.into()
+        }
+        ControlRequest::AddOffsetsToTxn(request) => {
+            add_offsets_to_txn::answer(shard, request, version).await.into()
+        }
+        ControlRequest::EndTxn(request) => end_txn::answer(shard, request, version).await.into(),
+        ControlRequest::TxnOffsetCommit(request) => txn_offset_commit::answer(shard, request, version).await,
+        ControlRequest::DescribeProducers(request) => describe_producers::answer(shard, request).await.into(),
+        ControlRequest::DescribeTransactions(request) => {
+            describe_transactions::answer(shard, request).await.into()
+        }
+        ControlRequest::ListTransactions(request) => list_transactions::answer(shard, request).await.into(),
         ControlRequest::FindCoordinator(request) => find_coordinator::answer(shard, request).await.into(),
         ControlRequest::DescribeCluster(request) => describe_cluster::answer(shard, &request).into(),
         ControlRequest::DeleteRecords(request) => delete_records::answer(shard, request).await.into(),

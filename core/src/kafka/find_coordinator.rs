@@ -1,4 +1,4 @@
-//! FindCoordinator: which broker coordinates a group. Transactions are not served by this version, and the answer says so.
+//! FindCoordinator: which broker coordinates a group, or a transactional producer.
 
 use std::rc::Rc;
 
@@ -21,22 +21,14 @@ use crate::{
 const KEY_GROUP: i8 = 0;
 const KEY_TRANSACTION: i8 = 1;
 
-/// Answers one request: each key for itself. The first group of a cluster makes the topic that groups are kept in.
+/// Answers one request: each key for itself. The first one of a cluster makes the topic that groups, or transactions, are kept in.
 pub async fn answer<D: Disk>(
     shard: &Rc<Shard<D>>,
     request: FindCoordinatorRequest,
 ) -> FindCoordinatorResponse {
     let prepared = match request.key_type {
-        KEY_GROUP => {
-            let made = shard.ensure_internal_topic(InternalTopic::Groups, shard.config.group_partition_count);
-            made.await
-                .map(|()| InternalTopic::Groups)
-                .map_err(|error| OpError::new(ErrorCode::CoordinatorNotAvailable, error.message))
-        }
-        KEY_TRANSACTION => Err(OpError::new(
-            ErrorCode::UnsupportedVersion,
-            "transactions are not supported by this version of Heddle; idempotent producers are",
-        )),
+        KEY_GROUP => prepare(shard, InternalTopic::Groups).await,
+        KEY_TRANSACTION => prepare(shard, InternalTopic::Transactions).await,
         _ => Err(OpError::new(ErrorCode::InvalidRequest, "this key type has no coordinator here")),
     };
     let coordinators = request.coordinator_keys.into_iter().map(|key| {
@@ -44,6 +36,13 @@ pub async fn answer<D: Disk>(
         describe(key, found)
     });
     FindCoordinatorResponse::default().with_coordinators(coordinators.collect())
+}
+
+async fn prepare<D: Disk>(shard: &Rc<Shard<D>>, topic: InternalTopic) -> Result<InternalTopic, OpError> {
+    match shard.ensure_internal_topic(topic, shard.config.group_partition_count).await {
+        Ok(()) => Ok(topic),
+        Err(error) => Err(OpError::new(ErrorCode::CoordinatorNotAvailable, error.message)),
+    }
 }
 
 fn find<D: Disk>(shard: &Rc<Shard<D>>, topic: InternalTopic, key: &str) -> Result<Broker, OpError> {

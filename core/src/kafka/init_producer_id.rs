@@ -1,28 +1,63 @@
-//! InitProducerId: an id for an idempotent producer.
+//! InitProducerId: an id for an idempotent producer, or a new life for a transactional one.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use heddle_log_store::Disk;
 use heddle_net::kafka::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 use heddle_proto::error::ErrorCode;
 
-use crate::shard::Shard;
+use super::{
+    groups::text,
+    transactional::{fenced, identity},
+};
+use crate::{
+    coordinator::transaction::{InitProducerId, ProducerIdentity, Refusal, Reply, Request, TransactionalId},
+    shard::Shard,
+};
 
-/// Answers one request. Producers with a transactional id are told that no coordinator can serve them.
-pub async fn answer<D: Disk>(shard: &Rc<Shard<D>>, request: InitProducerIdRequest) -> InitProducerIdResponse {
-    let refused = |code: ErrorCode| {
-        InitProducerIdResponse::default()
-            .with_error_code(code.code())
-            .with_producer_id(ProducerId(-1))
-            .with_producer_epoch(-1)
+/// The first version whose clients know PRODUCER_FENCED.
+const FENCED_SINCE: i16 = 4;
+
+/// Answers one request.
+pub async fn answer<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    request: InitProducerIdRequest,
+    version: i16,
+) -> InitProducerIdResponse {
+    let found = match &request.transactional_id {
+        None => {
+            shard.new_producer().await.map(|(id, epoch)| ProducerIdentity { id, epoch }).map_err(|e| e.code)
+        }
+        Some(id) => begin_life(shard, &TransactionalId::new(text(id)), &request).await,
     };
-    if request.transactional_id.is_some() {
-        return refused(ErrorCode::UnsupportedVersion);
+    match found {
+        Ok(producer) => InitProducerIdResponse::default()
+            .with_producer_id(ProducerId(producer.id.get()))
+            .with_producer_epoch(producer.epoch.get()),
+        Err(code) => InitProducerIdResponse::default()
+            .with_error_code(fenced(code, version >= FENCED_SINCE).code())
+            .with_producer_id(ProducerId(-1))
+            .with_producer_epoch(-1),
     }
-    match shard.new_producer().await {
-        Ok((id, epoch)) => InitProducerIdResponse::default()
-            .with_producer_id(ProducerId(id.get()))
-            .with_producer_epoch(epoch.get()),
-        Err(error) => refused(error.code),
+}
+
+async fn begin_life<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    id: &TransactionalId,
+    request: &InitProducerIdRequest,
+) -> Result<ProducerIdentity, ErrorCode> {
+    let current = match (request.producer_id.0, request.producer_epoch) {
+        (-1, -1) => None,
+        (raw, epoch) if raw >= 0 && epoch >= 0 => Some(identity(raw, epoch)),
+        _ => return Err(ErrorCode::InvalidRequest),
+    };
+    let timeout = u64::try_from(request.transaction_timeout_ms).unwrap_or(0);
+    let timeout = Duration::from_millis(timeout);
+    let ask = |fresh| Request::InitProducerId(InitProducerId { id: id.clone(), timeout, current, fresh });
+    match shard.ask_transactions_with_id(id, ask).await? {
+        Reply::InitProducerId(Ok(producer)) => Ok(producer),
+        Reply::InitProducerId(Err(Refusal::Error(code))) => Err(code),
+        Reply::InitProducerId(Err(Refusal::NeedsProducerId)) => Err(ErrorCode::CoordinatorNotAvailable),
+        other => unreachable!("InitProducerId was answered with {other:?}"),
     }
 }

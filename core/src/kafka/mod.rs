@@ -3,6 +3,8 @@
 //! [`connection`] reads requests in order and sends replies in order. Produce, Fetch and the requests of groups may
 //! be answered later; everything else is answered before the next request of the connection is looked at.
 
+pub mod add_offsets_to_txn;
+pub mod add_partitions_to_txn;
 pub mod alter_configs;
 pub mod api_versions;
 pub mod client_quotas;
@@ -18,8 +20,11 @@ pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
 pub mod describe_log_dirs;
+pub mod describe_producers;
 pub mod describe_topic_partitions;
+pub mod describe_transactions;
 pub mod elect_leaders;
+pub mod end_txn;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod groups;
@@ -30,6 +35,7 @@ pub mod leaders;
 pub mod leave_group;
 pub mod list_groups;
 pub mod list_offsets;
+pub mod list_transactions;
 pub mod metadata;
 pub mod offset_commit;
 pub mod offset_delete;
@@ -39,6 +45,8 @@ pub mod produce;
 pub mod reassignments;
 pub mod sync_group;
 pub mod topic_settings;
+pub mod transactional;
+pub mod txn_offset_commit;
 
 use heddle_log_store::Disk;
 use heddle_net::kafka::{StrBytes, TopicRef};

@@ -16,9 +16,12 @@ use heddle_net::{
 };
 use heddle_proto::{error::ErrorCode, ids::TopicPartition};
 
-use super::{code_for, connection::End, leaders::Leaders, locate_topic, words};
+use super::{
+    code_for, connection::End, groups::text, leaders::Leaders, locate_topic, transactional, words,
+};
 use crate::{
     admin::stages::Arrival,
+    coordinator::transaction::TransactionalId,
     metadata::ClusterImage,
     partition::{produce::Acks, validate::RecordFault},
     runtime::Queue,
@@ -64,11 +67,12 @@ pub async fn handle<D: Disk>(
             return Ok(());
         }
     };
-    if request.transactional_id.is_some() {
+    if request.transactional_id.is_some() && acks != Acks::Quorum {
         let slot = outbox.slot(0).await?;
-        fill(slot, reply_header, &request.refuse(ErrorCode::UnsupportedVersion), None);
+        fill(slot, reply_header, &request.refuse(ErrorCode::InvalidRequiredAcks), None);
         return Ok(());
     }
+    let transaction = request.transactional_id.as_ref().map(|id| TransactionalId::new(text(id)));
     let slot = match acks {
         Acks::None => None,
         _ => Some(outbox.slot(0).await?),
@@ -80,7 +84,14 @@ pub async fn handle<D: Disk>(
         for partition in topic.partitions {
             let at = locate_topic(&image, &topic.topic, partition.index);
             let records = partition.records.unwrap_or_default();
-            let ticket = shard.produce(at, records, None, acks, None, arrival).await;
+            let permit = match &transaction {
+                None => Ok(None),
+                Some(id) => transactional::permit(shard, id, at, &records, header.version).await,
+            };
+            let ticket = match permit {
+                Ok(permit) => shard.produce(at, records, None, acks, permit, arrival).await,
+                Err(error) => shard.refuse(error, arrival),
+            };
             parts.push(Part { index: partition.index, at, ticket });
         }
         topics.push((topic.topic, parts));

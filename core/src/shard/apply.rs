@@ -33,6 +33,7 @@ impl<D: Disk> Shard<D> {
             }
         }
         self.follow_groups(&before);
+        self.follow_transactions();
     }
 
     /// Deletes what this core's store has of a deleted topic.
@@ -66,6 +67,7 @@ impl<D: Disk> Shard<D> {
     pub fn begin_stop(&self) {
         self.stopping.set(true);
         self.groups.stop();
+        self.transactions.stop();
         self.room.fire();
         let open: Vec<_> = self.partitions.borrow().values().cloned().collect();
         for partition in open {

@@ -109,9 +109,14 @@ impl<D: Disk> Shard<D> {
     /// Sends a call to the coordinator of `group`. Returns once its order is fixed: calls of one task to one group are
     /// applied in the order in which they were made.
     pub async fn call_group(self: &Rc<Self>, group: &str, call: Call) -> GroupTicket {
-        let Some(at) = self.internal_partition(InternalTopic::Groups, group) else {
-            return GroupTicket::Refused(ErrorCode::NotCoordinator);
-        };
+        match self.internal_partition(InternalTopic::Groups, group) {
+            Some(at) => self.call_group_at(at, call).await,
+            None => GroupTicket::Refused(ErrorCode::NotCoordinator),
+        }
+    }
+
+    /// As [`Self::call_group`], for whoever knows the partition of the internal topic.
+    pub async fn call_group_at(self: &Rc<Self>, at: TopicPartition, call: Call) -> GroupTicket {
         match self.owner(at) {
             Err(_) => GroupTicket::Refused(ErrorCode::NotCoordinator),
             Ok(core) if core == self.core() => match self.call_group_here(at, call) {

@@ -16,6 +16,7 @@ pub mod producer_ids;
 pub mod request;
 pub mod serve;
 pub mod topics;
+pub mod transactional;
 pub mod transactions;
 
 use std::{
@@ -63,6 +64,8 @@ pub struct Shard<D: Disk> {
     pub metadata: Option<Rc<MetadataService<D>>>,
     /// The coordinators of consumer groups on this core.
     pub groups: groups::Groups<D>,
+    /// The coordinators of transactional producers on this core.
+    pub transactions: transactional::Transactions<D>,
     /// Memory for what is read for connections and not sent yet.
     pub unsent: Rc<Budget>,
     image: RefCell<Arc<ClusterImage>>,
@@ -104,6 +107,7 @@ impl<D: Disk> Shard<D> {
         Rc::new(Shard {
             node: NodeId::new(parts.config.node_id),
             unsent: Budget::new(usize::try_from(parts.config.connection_bytes()).unwrap_or(usize::MAX)),
+            transactions: transactional::Transactions::default(),
             groups: groups::Groups::new(parts.config.groups.clone()),
             config: parts.config,
             queues: parts.queues,

@@ -93,6 +93,12 @@ impl<D: Disk> Shard<D> {
         Ticket { shard: self.clone(), arrival, state }
     }
 
+    /// A request that is refused before it comes to a partition.
+    pub fn refuse(self: &Rc<Self>, error: OpError, arrival: Arrival) -> Ticket<D> {
+        self.metrics.produce_requests.add(1);
+        Ticket { shard: self.clone(), arrival, state: State::Refused(error) }
+    }
+
     /// Appends to a partition of this core.
     ///
     /// # Errors

@@ -15,6 +15,7 @@ use crate::{
         Call,
         message::{ListGroups, ListedGroup},
     },
+    coordinator::transaction,
     metadata::{ClusterImage, Command, MetadataError, Outcome},
     partition::{
         fetch::Fetched,
@@ -23,7 +24,7 @@ use crate::{
         transactions::{EndTransaction, Isolation, Permit, Standing},
         validate::RecordFault,
     },
-    shard::groups::GroupResult,
+    shard::{groups::GroupResult, transactional::TransactionResult},
 };
 
 /// A refusal, as it will be shown to the client.
@@ -210,6 +211,26 @@ pub enum CoreRequest {
     },
     /// The groups whose coordinator is the core that is asked.
     ListGroups(ListGroups),
+    /// A request to the coordinator of a transactional id; its result comes back as a [`CoreRequest::TransactionReply`].
+    Transaction {
+        /// Who asks.
+        from: CoreId,
+        /// The request's name at the asker.
+        id: u64,
+        /// The partition of the internal topic that has the id.
+        at: TopicPartition,
+        /// What is asked.
+        request: Box<transaction::Request>,
+    },
+    /// The result of a [`CoreRequest::Transaction`].
+    TransactionReply {
+        /// The request's name, as given.
+        id: u64,
+        /// The result.
+        result: Box<TransactionResult>,
+    },
+    /// The transactional ids whose coordinator is the core that is asked.
+    ListTransactions(transaction::ListTransactions),
     /// Counters and histograms.
     Report,
 }
@@ -220,7 +241,7 @@ pub enum CoreReply {
     Produced(Result<Produced, OpError>),
     /// To `Fetch`, in the order of the request.
     Fetched(Vec<Result<Fetched, OpError>>),
-    /// To `Wait`, `Apply`, `Purge`, `Adopt`, `Group` and `GroupReply`.
+    /// To `Wait`, `Apply`, `Purge`, `Adopt`, `Group`, `GroupReply`, `Transaction` and `TransactionReply`.
     Done,
     /// To `FindOffset` and `FindMaxTimestamp`: `None` when no record is that young.
     Offset(Result<Option<(Offset, Timestamp)>, OpError>),
@@ -240,6 +261,8 @@ pub enum CoreReply {
     Proposed(Result<Outcome, MetadataError>),
     /// To `ListGroups`.
     GroupsListed(Result<Vec<ListedGroup>, ErrorCode>),
+    /// To `ListTransactions`.
+    TransactionsListed(Result<Vec<transaction::Listed>, ErrorCode>),
     /// To `Report`.
     Report(Box<CoreReport>),
 }

@@ -85,6 +85,17 @@ impl<D: Disk> Shard<D> {
             CoreRequest::ListGroups(asked) => Answer::Later(Box::pin(async move {
                 CoreReply::GroupsListed(shard.list_groups_here(asked).await)
             })),
+            CoreRequest::Transaction { from, id, at, request } => {
+                self.on_transaction(from, id, at, *request);
+                Answer::Now(CoreReply::Done)
+            }
+            CoreRequest::TransactionReply { id, result } => {
+                self.on_transaction_reply(id, *result);
+                Answer::Now(CoreReply::Done)
+            }
+            CoreRequest::ListTransactions(asked) => Answer::Later(Box::pin(async move {
+                CoreReply::TransactionsListed(shard.list_transactions_here(asked).await)
+            })),
             CoreRequest::Report => Answer::Now(CoreReply::Report(Box::new(self.report()))),
         }
     }

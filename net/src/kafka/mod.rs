@@ -16,6 +16,7 @@ pub mod header;
 pub mod produce;
 pub mod refuse;
 mod refuse_admin;
+mod refuse_transactions;
 pub mod shape;
 mod shapes;
 pub mod topic;

@@ -27,7 +27,7 @@ use super::fetch::{FETCH_VERSION_MAX, FetchReply, encode_fetch};
 use super::groups;
 use super::header::{ReplyHeader, RequestHeader};
 use super::produce::{PRODUCE_VERSION_MAX, decode_produce, encode_produce};
-use super::refuse_admin;
+use super::{refuse_admin, refuse_transactions};
 use super::unserved::unserved_response;
 use super::versions::{api_versions, is_served, known_versions, served};
 
@@ -69,6 +69,23 @@ pub fn refuse_control(request: &ControlRequest, error: ErrorCode, message: Optio
             .into(),
         ControlRequest::AlterClientQuotas(request) => {
             refuse_admin::alter_client_quotas(request, code, words).into()
+        }
+        ControlRequest::AddPartitionsToTxn(request) => {
+            refuse_transactions::add_partitions_to_txn(request, code).into()
+        }
+        ControlRequest::AddOffsetsToTxn(_) => AddOffsetsToTxnResponse::default().with_error_code(code).into(),
+        ControlRequest::EndTxn(_) => EndTxnResponse::default().with_error_code(code).into(),
+        ControlRequest::TxnOffsetCommit(request) => {
+            refuse_transactions::txn_offset_commit(request, code).into()
+        }
+        ControlRequest::DescribeProducers(request) => {
+            refuse_transactions::describe_producers(request, code, words.as_ref()).into()
+        }
+        ControlRequest::DescribeTransactions(request) => {
+            refuse_transactions::describe_transactions(request, code).into()
+        }
+        ControlRequest::ListTransactions(_) => {
+            ListTransactionsResponse::default().with_error_code(code).into()
         }
         ControlRequest::DescribeConfigs(request) => describe_configs(request, code, words).into(),
         ControlRequest::CreatePartitions(request) => create_partitions(request, code, words).into(),
@@ -243,6 +260,12 @@ pub fn refuse_header(header: ReplyHeader, error: ErrorCode, out: &mut BytesMut) 
         ApiKey::DescribeClientQuotas => {
             DescribeClientQuotasResponse::default().with_error_code(code).with_entries(None).into()
         }
+        ApiKey::AddPartitionsToTxn if header.version >= 4 => {
+            AddPartitionsToTxnResponse::default().with_error_code(code).into()
+        }
+        ApiKey::AddOffsetsToTxn => AddOffsetsToTxnResponse::default().with_error_code(code).into(),
+        ApiKey::EndTxn => EndTxnResponse::default().with_error_code(code).into(),
+        ApiKey::ListTransactions => ListTransactionsResponse::default().with_error_code(code).into(),
         ApiKey::Metadata if header.version >= 13 => MetadataResponse::default().with_error_code(code).into(),
         _ => groups::refuse_header(header, code)?,
     };

@@ -42,6 +42,13 @@ pub fn shape_of(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::DescribeClientQuotas => Some(&DESCRIBE_CLIENT_QUOTAS),
         ApiKey::AlterClientQuotas => Some(&ALTER_CLIENT_QUOTAS),
         ApiKey::DescribeTopicPartitions => Some(&DESCRIBE_TOPIC_PARTITIONS),
+        ApiKey::AddPartitionsToTxn => Some(&ADD_PARTITIONS_TO_TXN),
+        ApiKey::AddOffsetsToTxn => Some(&ADD_OFFSETS_TO_TXN),
+        ApiKey::EndTxn => Some(&END_TXN),
+        ApiKey::TxnOffsetCommit => Some(&TXN_OFFSET_COMMIT),
+        ApiKey::DescribeProducers => Some(&DESCRIBE_PRODUCERS),
+        ApiKey::DescribeTransactions => Some(&DESCRIBE_TRANSACTIONS),
+        ApiKey::ListTransactions => Some(&LIST_TRANSACTIONS),
         api => group_shapes::shape_of(api).or_else(|| unserved_shape_of(api)),
     }
 }
@@ -50,10 +57,7 @@ pub fn shape_of(api: ApiKey) -> Option<&'static Shape> {
 fn unserved_shape_of(api: ApiKey) -> Option<&'static Shape> {
     match api {
         ApiKey::Produce => Some(&PRODUCE),
-        ApiKey::AddPartitionsToTxn => Some(&ADD_PARTITIONS_TO_TXN),
-        ApiKey::TxnOffsetCommit => Some(&TXN_OFFSET_COMMIT),
         ApiKey::CreateAcls => Some(&CREATE_ACLS),
-        ApiKey::DescribeTransactions => Some(&DESCRIBE_TRANSACTIONS),
         _ => None,
     }
 }
@@ -312,6 +316,24 @@ static CREATE_ACLS: Shape = Shape {
         field(INT8),
         field(INT8),
     ])))],
+};
+
+static ADD_OFFSETS_TO_TXN: Shape =
+    Shape { flexible_since: 3, fields: &[field(Kind::Text), field(INT64), field(INT16), field(Kind::Text)] };
+
+static END_TXN: Shape =
+    Shape { flexible_since: 3, fields: &[field(Kind::Text), field(INT64), field(INT16), field(BOOL)] };
+
+static DESCRIBE_PRODUCERS: Shape = Shape { flexible_since: 0, fields: &[field(TOPIC_PARTITIONS)] };
+
+static LIST_TRANSACTIONS: Shape = Shape {
+    flexible_since: 0,
+    fields: &[
+        field(TEXTS),
+        field(Kind::Array(&INT64)),
+        field(INT64).since(1),
+        field(Kind::Text).since(2).nullable(2),
+    ],
 };
 
 static DESCRIBE_TRANSACTIONS: Shape = Shape { flexible_since: 0, fields: &[field(TEXTS)] };

@@ -3,15 +3,8 @@
 //! An api moves out of this file when it is served.
 
 use bytes::Bytes;
-use kafka_protocol::messages::add_partitions_to_txn_response::{
-    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
-};
 use kafka_protocol::messages::create_acls_response::AclCreationResult;
-use kafka_protocol::messages::describe_transactions_response::TransactionState;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
-use kafka_protocol::messages::txn_offset_commit_response::{
-    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
-};
 use kafka_protocol::messages::*;
 
 use super::control::check_shape;
@@ -38,9 +31,6 @@ fn top_level(api: ApiKey, version: i16, code: i16) -> Option<ResponseKind> {
         Fetch since 7 => FetchResponse,
         SaslHandshake since 0 => SaslHandshakeResponse,
         SaslAuthenticate since 0 => SaslAuthenticateResponse,
-        AddPartitionsToTxn since 4 => AddPartitionsToTxnResponse,
-        AddOffsetsToTxn since 0 => AddOffsetsToTxnResponse,
-        EndTxn since 0 => EndTxnResponse,
         DescribeAcls since 0 => DescribeAclsResponse,
         CreateDelegationToken since 0 => CreateDelegationTokenResponse,
         RenewDelegationToken since 0 => RenewDelegationTokenResponse,
@@ -51,7 +41,6 @@ fn top_level(api: ApiKey, version: i16, code: i16) -> Option<ResponseKind> {
         DescribeQuorum since 0 => DescribeQuorumResponse,
         UpdateFeatures since 0 => UpdateFeaturesResponse,
         UnregisterBroker since 0 => UnregisterBrokerResponse,
-        ListTransactions since 0 => ListTransactionsResponse,
         GetTelemetrySubscriptions since 0 => GetTelemetrySubscriptionsResponse,
         PushTelemetry since 0 => PushTelemetryResponse,
         ListConfigResources since 0 => ListConfigResourcesResponse,
@@ -68,10 +57,7 @@ fn per_item(api: ApiKey, version: i16, mut body: Bytes, code: i16) -> Option<Res
     check_shape(api, version, &body).ok()?;
     let response = match RequestKind::decode(api, &mut body, version).ok()? {
         RequestKind::Produce(request) => produce(request, code)?.into(),
-        RequestKind::AddPartitionsToTxn(request) => add_partitions_to_txn(request, code).into(),
-        RequestKind::TxnOffsetCommit(request) => txn_offset_commit(request, code).into(),
         RequestKind::CreateAcls(request) => create_acls(&request, code).into(),
-        RequestKind::DescribeTransactions(request) => describe_transactions(request, code).into(),
         _ => return None,
     };
     Some(response)
@@ -94,42 +80,7 @@ fn produce(request: ProduceRequest, code: i16) -> Option<ProduceResponse> {
     (request.acks != 0).then(|| ProduceResponse::default().with_responses(topics.collect()))
 }
 
-/// Up to version 3; later ones have an error field of their own.
-fn add_partitions_to_txn(request: AddPartitionsToTxnRequest, code: i16) -> AddPartitionsToTxnResponse {
-    let topics = request.v3_and_below_topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|&index| {
-            AddPartitionsToTxnPartitionResult::default()
-                .with_partition_index(index)
-                .with_partition_error_code(code)
-        });
-        AddPartitionsToTxnTopicResult::default()
-            .with_name(topic.name)
-            .with_results_by_partition(partitions.collect())
-    });
-    AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(topics.collect())
-}
-
-fn txn_offset_commit(request: TxnOffsetCommitRequest, code: i16) -> TxnOffsetCommitResponse {
-    let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            TxnOffsetCommitResponsePartition::default()
-                .with_partition_index(partition.partition_index)
-                .with_error_code(code)
-        });
-        TxnOffsetCommitResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
-    });
-    TxnOffsetCommitResponse::default().with_topics(topics.collect())
-}
-
 fn create_acls(request: &CreateAclsRequest, code: i16) -> CreateAclsResponse {
     let results = request.creations.iter().map(|_| AclCreationResult::default().with_error_code(code));
     CreateAclsResponse::default().with_results(results.collect())
-}
-
-fn describe_transactions(request: DescribeTransactionsRequest, code: i16) -> DescribeTransactionsResponse {
-    let states = request
-        .transactional_ids
-        .into_iter()
-        .map(|id| TransactionState::default().with_transactional_id(id).with_error_code(code));
-    DescribeTransactionsResponse::default().with_transaction_states(states.collect())
 }

@@ -2,8 +2,10 @@
 
 use heddle_proto::error::ErrorCode;
 use kafka_protocol::messages::ApiKey;
-use kafka_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
-use kafka_protocol::protocol::VersionRange;
+use kafka_protocol::messages::api_versions_response::{
+    ApiVersion, ApiVersionsResponse, FinalizedFeatureKey, SupportedFeatureKey,
+};
+use kafka_protocol::protocol::{StrBytes, VersionRange};
 
 use super::fetch::{FETCH_VERSION_MAX, FETCH_VERSION_MIN};
 use super::produce::PRODUCE_VERSION_MAX;
@@ -33,7 +35,7 @@ impl Served {
 /// Produce is advertised from 0: older librdkafka takes the lower end of the range as a sign of which compression
 /// the broker knows and silently sends uncompressed batches when it is missing (KAFKA-18659). Bodies below 3 carry
 /// message formats that are not stored and are refused.
-pub const SERVED: [Served; 33] = [
+pub const SERVED: [Served; 40] = [
     Served { body_min: 3, ..Served::new(ApiKey::Produce, 0, PRODUCE_VERSION_MAX) },
     Served::new(ApiKey::Fetch, FETCH_VERSION_MIN, FETCH_VERSION_MAX),
     Served::new(ApiKey::ListOffsets, 1, 10),
@@ -53,6 +55,10 @@ pub const SERVED: [Served; 33] = [
     Served::new(ApiKey::DeleteRecords, 0, 2),
     Served::new(ApiKey::InitProducerId, 0, 5),
     Served::new(ApiKey::OffsetForLeaderEpoch, 2, 4),
+    Served::new(ApiKey::AddPartitionsToTxn, 0, 5),
+    Served::new(ApiKey::AddOffsetsToTxn, 0, 4),
+    Served::new(ApiKey::EndTxn, 0, 5),
+    Served::new(ApiKey::TxnOffsetCommit, 0, 5),
     Served::new(ApiKey::DescribeConfigs, 1, 4),
     Served::new(ApiKey::AlterConfigs, 0, 2),
     Served::new(ApiKey::DescribeLogDirs, 1, 4),
@@ -64,6 +70,9 @@ pub const SERVED: [Served; 33] = [
     Served::new(ApiKey::ListPartitionReassignments, 0, 0),
     Served::new(ApiKey::OffsetDelete, 0, 0),
     Served::new(ApiKey::DescribeCluster, 0, 2),
+    Served::new(ApiKey::DescribeProducers, 0, 0),
+    Served::new(ApiKey::DescribeTransactions, 0, 0),
+    Served::new(ApiKey::ListTransactions, 0, 1), // 2 filters by a regular expression
     Served::new(ApiKey::ConsumerGroupHeartbeat, 0, 1),
     Served::new(ApiKey::ConsumerGroupDescribe, 0, 1),
     Served::new(ApiKey::DescribeTopicPartitions, 0, 0),
@@ -92,7 +101,28 @@ pub fn api_versions(version: i16) -> ApiVersionsResponse {
             .with_min_version(entry.min)
             .with_max_version(entry.max)
     });
-    ApiVersionsResponse::default().with_error_code(error.code()).with_api_keys(keys.collect())
+    let reply = ApiVersionsResponse::default().with_error_code(error.code()).with_api_keys(keys.collect());
+    with_features(reply, version)
+}
+
+/// Clients take the second version of the transaction protocol (KIP-890) when this feature is finalized at 2.
+const TRANSACTION_VERSION: (&str, i16) = ("transaction.version", 2);
+
+/// Features that begin at 0 are told as supported from version 4 on: older clients do not take a 0 there.
+fn with_features(mut reply: ApiVersionsResponse, version: i16) -> ApiVersionsResponse {
+    let (name, level) = TRANSACTION_VERSION;
+    let name = StrBytes::from_static_str(name);
+    if is_served(ApiKey::ApiVersions, version) && version >= 4 {
+        let supported = SupportedFeatureKey::default().with_name(name.clone());
+        reply.supported_features = vec![supported.with_min_version(0).with_max_version(level)];
+    }
+    if is_served(ApiKey::ApiVersions, version) && version >= 3 {
+        let finalized = FinalizedFeatureKey::default().with_name(name);
+        reply.finalized_features_epoch = 1;
+        reply.finalized_features =
+            vec![finalized.with_min_version_level(level).with_max_version_level(level)];
+    }
+    reply
 }
 
 /// The version an ApiVersions reply is written in: the request's, or 0 when that is not served.

@@ -33,6 +33,7 @@ mod config;
 mod coordinator;
 mod effects;
 mod end;
+mod hosted;
 mod init;
 mod message;
 mod record;

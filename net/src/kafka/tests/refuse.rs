@@ -24,7 +24,6 @@ const SILENT: [ApiKey; 27] = [
     ApiKey::AlterPartition,
     ApiKey::Envelope,
     ApiKey::FetchSnapshot,
-    ApiKey::DescribeProducers,
     ApiKey::BrokerRegistration,
     ApiKey::BrokerHeartbeat,
     ApiKey::AllocateProducerIds,

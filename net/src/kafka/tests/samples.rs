@@ -2,7 +2,9 @@
 //! Also compiled into `net/tests/fuzz_kafka.rs`, so nothing here may name the codec under test.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+use kafka_protocol::messages::add_partitions_to_txn_request::{
+    AddPartitionsToTxnTopic, AddPartitionsToTxnTransaction,
+};
 use kafka_protocol::messages::alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::create_partitions_request::{
@@ -135,6 +137,23 @@ pub fn request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> 
         ApiKey::CreateTopics => create_topics(rng).into(),
         ApiKey::DeleteTopics => delete_topics(version, rng).into(),
         ApiKey::InitProducerId => init_producer_id(version, rng).into(),
+        ApiKey::AddPartitionsToTxn => add_partitions_to_txn(version, rng).into(),
+        ApiKey::AddOffsetsToTxn => AddOffsetsToTxnRequest::default()
+            .with_transactional_id(rng.text().into())
+            .with_producer_id(ProducerId(rng.next() as i64))
+            .with_group_id(rng.text().into())
+            .into(),
+        ApiKey::EndTxn => EndTxnRequest::default()
+            .with_transactional_id(rng.text().into())
+            .with_producer_epoch(rng.next() as i16)
+            .with_committed(rng.flip())
+            .into(),
+        ApiKey::TxnOffsetCommit => txn_offset_commit(version, rng).into(),
+        ApiKey::DescribeProducers => describe_producers(rng).into(),
+        ApiKey::DescribeTransactions => DescribeTransactionsRequest::default()
+            .with_transactional_ids(rng.few(|rng| rng.text().into()))
+            .into(),
+        ApiKey::ListTransactions => list_transactions(version, rng).into(),
         ApiKey::DescribeConfigs => describe_configs(version, rng).into(),
         ApiKey::CreatePartitions => create_partitions(rng).into(),
         ApiKey::IncrementalAlterConfigs => incremental_alter_configs(rng).into(),
@@ -271,12 +290,7 @@ fn consumer_group_heartbeat(version: i16, rng: &mut Rng) -> ConsumerGroupHeartbe
 
 fn unserved_request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> {
     Some(match api {
-        ApiKey::AddPartitionsToTxn => add_partitions_to_txn(version, rng).into(),
-        ApiKey::TxnOffsetCommit => txn_offset_commit(version, rng).into(),
         ApiKey::CreateAcls => create_acls(rng).into(),
-        ApiKey::DescribeTransactions => DescribeTransactionsRequest::default()
-            .with_transactional_ids(rng.few(|rng| rng.text().into()))
-            .into(),
         _ => return None,
     })
 }
@@ -654,15 +668,41 @@ fn offset_for_leader_epoch(rng: &mut Rng) -> OffsetForLeaderEpochRequest {
 }
 
 fn add_partitions_to_txn(version: i16, rng: &mut Rng) -> AddPartitionsToTxnRequest {
+    let topics = |rng: &mut Rng| {
+        rng.few(|rng| {
+            AddPartitionsToTxnTopic::default().with_name(rng.topic()).with_partitions(rng.few(Rng::i32))
+        })
+    };
     if version >= 4 {
-        return AddPartitionsToTxnRequest::default();
+        let transactions = rng.few(|rng| {
+            AddPartitionsToTxnTransaction::default()
+                .with_transactional_id(rng.text().into())
+                .with_verify_only(rng.flip())
+                .with_topics(topics(rng))
+        });
+        return AddPartitionsToTxnRequest::default().with_transactions(transactions);
     }
-    let topics = rng.few(|rng| {
-        AddPartitionsToTxnTopic::default().with_name(rng.topic()).with_partitions(rng.few(Rng::i32))
-    });
+    let topics = topics(rng);
     AddPartitionsToTxnRequest::default()
         .with_v3_and_below_transactional_id(rng.text().into())
         .with_v3_and_below_topics(topics)
+}
+
+fn describe_producers(rng: &mut Rng) -> DescribeProducersRequest {
+    let topics = rng.few(|rng| {
+        describe_producers_request::TopicRequest::default()
+            .with_name(rng.topic())
+            .with_partition_indexes(rng.few(Rng::i32))
+    });
+    DescribeProducersRequest::default().with_topics(topics)
+}
+
+fn list_transactions(version: i16, rng: &mut Rng) -> ListTransactionsRequest {
+    let request = ListTransactionsRequest::default()
+        .with_state_filters(rng.few(Rng::text))
+        .with_producer_id_filters(rng.few(|rng| ProducerId(rng.next() as i64)));
+    let request = if version >= 1 { request.with_duration_filter(rng.i32().into()) } else { request };
+    if version >= 2 { request.with_transactional_id_pattern(rng.maybe_text()) } else { request }
 }
 
 fn txn_offset_commit(version: i16, rng: &mut Rng) -> TxnOffsetCommitRequest {

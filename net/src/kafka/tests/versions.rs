@@ -38,6 +38,10 @@ fn api_versions_lists_the_table() {
     assert_eq!((reply.error_code, reply.api_keys.len()), (0, SERVED.len()));
     let produce = &reply.api_keys[0];
     assert_eq!((produce.api_key, produce.min_version, produce.max_version), (0, 0, 13));
+    let (supported, finalized) = (&reply.supported_features[0], &reply.finalized_features[0]);
+    assert_eq!((supported.name.as_str(), supported.max_version), ("transaction.version", 2));
+    assert_eq!((finalized.name.as_str(), finalized.max_version_level), ("transaction.version", 2));
+    assert!(api_versions(3).supported_features.is_empty() && api_versions(2).finalized_features.is_empty());
     assert_eq!(api_versions(5).error_code, 35);
     assert_eq!(api_versions(5).api_keys, reply.api_keys);
 }
