@@ -103,6 +103,8 @@ core_metrics! {
     group_requests "Requests of consumer groups",
     offset_commits "Offsets that groups asked to commit, one for each partition",
     mesh_hops "Requests passed on to another core of the node",
+    quota_throttles "Requests after which a client was held back by a quota",
+    quota_throttle_ms "Milliseconds for which clients were held back by quotas",
     reads_paused "Times a connection was not read because memory was short",
 }
 
@@ -183,6 +185,23 @@ impl<D: Disk> Shard<D> {
         ));
         samples.push(gauge("partitions", "Partitions in use on this core", self.partition_count()));
         samples.extend(self.group_samples());
+        samples.push(gauge(
+            "quota_buckets",
+            "Users and clients counted for quotas",
+            self.quotas.bucket_count(),
+        ));
+        samples.push(gauge("fetch_sessions", "Fetch sessions of Kafka clients", self.sessions.count()));
+        samples.push(gauge(
+            "fetch_session_partitions",
+            "Partitions in all fetch sessions",
+            self.sessions.partition_count(),
+        ));
+        samples.push(Sample {
+            name: "fetch_sessions_evicted",
+            help: "Fetch sessions closed to make room for others",
+            kind: Kind::Counter,
+            value: self.sessions.evicted_count(),
+        });
         samples.extend(super::render::store_samples(&self.store.stats()));
         CoreReport {
             core: self.core().get(),

@@ -22,7 +22,11 @@ use super::{
     find_coordinator, groups, init_producer_id, list_offsets, list_transactions, metadata,
     offset_for_leader_epoch, produce, reassignments, txn_offset_commit,
 };
-use crate::{runtime::event::Waiters, shard::Shard};
+use crate::{
+    metadata::quota::Limited,
+    runtime::{event::Waiters, time::timed},
+    shard::{Shard, quotas::Mute},
+};
 
 /// The other side of a connection.
 pub struct Peer {
@@ -76,7 +80,9 @@ async fn serve_requests<D: Disk>(
     peer: &Peer,
 ) -> Result<(), End> {
     let mut scratch = BytesMut::new();
+    let mute = Rc::new(Mute::default());
     while let Some(bytes) = frames.peek_length().await? {
+        shard.wait_for_quota(&mute).await;
         let readable = Instant::now();
         shard.wait_for_room(bytes).await;
         let Some(mut frame) = frames.next().await? else { return Ok(()) };
@@ -86,7 +92,7 @@ async fn serve_requests<D: Disk>(
         if groups::is_group_api(header.api) && is_served(header.api, header.version) {
             groups::handle(shard, outbox, peer, &header, frame).await?;
         } else {
-            handle(shard, outbox, header, frame, &mut scratch, (readable, received)).await?;
+            handle(shard, (outbox, &mute), header, frame, &mut scratch, (readable, received)).await?;
         }
         if shard.is_stopping() {
             return Ok(());
@@ -97,7 +103,7 @@ async fn serve_requests<D: Disk>(
 
 async fn handle<D: Disk>(
     shard: &Rc<Shard<D>>,
-    outbox: &Outbox,
+    (outbox, mute): (&Outbox, &Rc<Mute>),
     header: RequestHeader,
     body: BytesMut,
     scratch: &mut BytesMut,
@@ -105,25 +111,25 @@ async fn handle<D: Disk>(
 ) -> Result<(), End> {
     match header.api {
         ApiKey::Produce if is_served(header.api, header.version) => {
-            produce::handle(shard, outbox, &header, body, readable, received).await
+            produce::handle(shard, (outbox, mute), &header, body, readable, received).await
         }
         ApiKey::Fetch if is_served(header.api, header.version) => {
-            fetch::handle(shard, outbox, &header, body, received).await
+            fetch::handle(shard, (outbox, mute), &header, body, received).await
         }
-        _ => handle_control(shard, outbox, header, body, scratch).await,
+        _ => handle_control(shard, (outbox, mute), header, body, scratch).await,
     }
 }
 
 async fn handle_control<D: Disk>(
     shard: &Rc<Shard<D>>,
-    outbox: &Outbox,
+    (outbox, mute): (&Outbox, &Rc<Mute>),
     header: RequestHeader,
     body: BytesMut,
     scratch: &mut BytesMut,
 ) -> Result<(), End> {
     let slot = outbox.slot(0).await?;
     let reply = if is_served(header.api, header.version) {
-        reply_to_control(shard, &header, body, scratch).await?
+        reply_to_control(shard, mute, &header, body, scratch).await?
     } else {
         shard.metrics.requests_unsupported.add(1);
         unsupported_reply(&header, body, scratch)
@@ -140,6 +146,7 @@ async fn handle_control<D: Disk>(
 /// Decodes, answers and encodes a request of a served kind; `None` when no reply can be built.
 async fn reply_to_control<D: Disk>(
     shard: &Rc<Shard<D>>,
+    mute: &Mute,
     header: &RequestHeader,
     body: BytesMut,
     scratch: &mut BytesMut,
@@ -151,7 +158,15 @@ async fn reply_to_control<D: Disk>(
             return refusal.map(Some).ok_or_else(|| error.into());
         }
     };
-    let reply = answer(shard, header, request).await;
+    let reply = if shard.quotas.is_set() {
+        let (mut reply, spent) = timed(answer(shard, header, request)).await;
+        let client = header.client_id.as_deref();
+        let throttle = shard.charge(Limited::RequestTime, client, spent.as_secs_f64()).await;
+        reply.set_throttle(mute.extend(throttle));
+        reply
+    } else {
+        answer(shard, header, request).await
+    };
     Ok(match encode_reply(header.reply(), reply, scratch) {
         Ok(bytes) => Some(bytes),
         Err(error) => {

@@ -1,17 +1,18 @@
 //! Fetch: reads partitions in the order asked for, and waits as the request says when there is too little.
 //!
-//! Sessions (KIP-227) are accepted and not kept: the reply names session 0, and the client sends full requests.
+//! With a session (KIP-227, [`super::sessions`]) only what changed is asked and told.
 
 use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
 
+use ahash::AHashMap;
 use bytes::BytesMut;
 use heddle_log_store::{Aborted, Disk};
 use heddle_net::{
     kafka::{
-        FetchReply, FetchRequest, RequestHeader, decode_fetch, encode_fetch,
+        FetchReply, FetchRequest, RequestHeader, TopicRef, decode_fetch, encode_fetch,
         fetch::{AbortedTransaction, EpochEnd, FetchPartitionReply, FetchTopicReply},
     },
     outbox::Outbox,
@@ -21,12 +22,25 @@ use heddle_proto::{
     ids::{Offset, TopicPartition},
 };
 
-use super::{code_for, connection::End, epoch, leaders::Leaders, locate_topic};
+use super::{
+    code_for,
+    connection::End,
+    epoch,
+    leaders::Leaders,
+    locate_topic,
+    sessions::{Answer, Turn},
+};
 use crate::{
     admin::stages::{Arrival, FetchTimes},
+    metadata::{ClusterImage, quota::Limited},
     partition::{fetch::Fetched, transactions::Isolation},
-    runtime::Queue,
-    shard::{Shard, fetch::FetchLimits, request::FetchFrom},
+    runtime::{Queue, time::timed},
+    shard::{
+        Shard,
+        fetch::FetchLimits,
+        quotas::Mute,
+        request::{FetchFrom, OpError},
+    },
 };
 
 /// How much of a connection's room for replies one fetch takes in advance, at most. Kafka serves one request of a
@@ -42,7 +56,7 @@ const REPLY_BYTES_MAX: usize = 64 << 20;
 /// When the request cannot be read or the connection takes no more replies.
 pub async fn handle<D: Disk>(
     shard: &Rc<Shard<D>>,
-    outbox: &Outbox,
+    (outbox, mute): (&Outbox, &Rc<Mute>),
     header: &RequestHeader,
     body: BytesMut,
     received: Instant,
@@ -52,15 +66,26 @@ pub async fn handle<D: Disk>(
     let reply_header = header.reply();
     let bytes_max = clamp(request.bytes_max);
     let slot = outbox.slot(bytes_max.min(RESERVED_BYTES_MAX)).await?;
-    let shard = shard.clone();
+    // In the order of the requests, since each changes what the next one is about.
+    let by_id = header.version >= TOPIC_ID_VERSION_MIN;
+    let answer = shard.sessions.begin(&request, by_id, received, || draw_id(shard));
+    let (shard, mute, client) = (shard.clone(), mute.clone(), header.client_id.clone());
     shard.clone().queues.spawn(Queue::Hot, async move {
-        // A session that continues cannot be known here: the client begins a new one.
-        let (reply, times) = if request.session_id != 0 && request.session_epoch > 0 {
-            let refused = FetchReply { error: ErrorCode::FetchSessionIdNotFound, ..FetchReply::default() };
-            let now = Instant::now();
-            (refused, FetchTimes { looked: now, found: now, waited: false })
+        let limits = limits(&request, bytes_max);
+        let isolation = Isolation::from_code(request.isolation_level);
+        let reading = async {
+            match answer {
+                Answer::Alone => read(&shard, request, limits, isolation).await,
+                Answer::In(turn) => read_session(&shard, &turn, limits, isolation).await,
+                Answer::Refused(error) => refused(error, Instant::now()),
+            }
+        };
+        let (reply, times) = if shard.quotas.is_set() {
+            let ((mut reply, times), spent) = timed(reading).await;
+            reply.throttle_ms = mute.extend(charge(&shard, client.as_deref(), &reply, spent).await);
+            (reply, times)
         } else {
-            read(&shard, request, bytes_max).await
+            reading.await
         };
         let mut scratch = BytesMut::with_capacity(256);
         match encode_fetch(reply_header, reply, &mut scratch) {
@@ -71,31 +96,70 @@ pub async fn handle<D: Disk>(
     Ok(())
 }
 
-async fn read<D: Disk>(
+/// Counts what a fetch used; for how long its client is to be held back.
+async fn charge<D: Disk>(
     shard: &Rc<Shard<D>>,
-    request: FetchRequest,
-    bytes_max: usize,
-) -> (FetchReply, FetchTimes) {
-    let image = shard.image();
-    let isolation = Isolation::from_code(request.isolation_level);
-    let mut partitions = Vec::new();
-    for topic in &request.topics {
-        for partition in &topic.partitions {
-            partitions.push(FetchFrom {
-                at: locate_topic(&image, &topic.topic, partition.index),
-                offset: Offset::new(partition.fetch_offset),
-                epoch: epoch(partition.current_leader_epoch),
-                last_epoch: epoch(partition.last_fetched_epoch),
-                isolation,
-                bytes_max: clamp(partition.bytes_max),
-            });
-        }
-    }
-    let limits = FetchLimits {
+    client: Option<&str>,
+    reply: &FetchReply,
+    spent: Duration,
+) -> Duration {
+    let parts = reply.topics.iter().flat_map(|topic| &topic.partitions);
+    let bytes: usize = parts.map(FetchPartitionReply::records_bytes).sum();
+    let throttle = shard.charge(Limited::FetchBytes, client, bytes as f64).await;
+    throttle.max(shard.charge(Limited::RequestTime, client, spent.as_secs_f64()).await)
+}
+
+/// A number for a session that no other core of the node gives out, so that a client of a node with one port never finds
+/// another client's session on the core that it lands on.
+fn draw_id<D: Disk>(shard: &Rc<Shard<D>>) -> i32 {
+    let count = i32::from(shard.mesh.core_count());
+    let drawn = (uuid::Uuid::new_v4().as_u128() as i32) & (i32::MAX >> 1);
+    drawn - drawn % count + i32::from(shard.core().get())
+}
+
+fn limits(request: &FetchRequest, bytes_max: usize) -> FetchLimits {
+    FetchLimits {
         bytes_min: usize::try_from(request.bytes_min).unwrap_or(0),
         bytes_max,
         wait: Duration::from_millis(request.wait_max_ms.max(0).unsigned_abs().into()),
-    };
+    }
+}
+
+fn refused(error: ErrorCode, now: Instant) -> (FetchReply, FetchTimes) {
+    let times = FetchTimes { looked: now, found: now, waited: false };
+    (FetchReply { error, ..FetchReply::default() }, times)
+}
+
+/// Where a partition that is asked for is, and what of it.
+fn fetch_from(
+    image: &ClusterImage,
+    topic: &TopicRef,
+    asked: &FetchPartition,
+    isolation: Isolation,
+) -> FetchFrom {
+    FetchFrom {
+        at: locate_topic(image, topic, asked.index),
+        offset: Offset::new(asked.fetch_offset),
+        epoch: epoch(asked.current_leader_epoch),
+        last_epoch: epoch(asked.last_fetched_epoch),
+        isolation,
+        bytes_max: clamp(asked.bytes_max),
+    }
+}
+
+async fn read<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    request: FetchRequest,
+    limits: FetchLimits,
+    isolation: Isolation,
+) -> (FetchReply, FetchTimes) {
+    let image = shard.image();
+    let asked = request.topics.iter().flat_map(|topic| {
+        let topic_ref = &topic.topic;
+        topic.partitions.iter().map(move |partition| (topic_ref, partition))
+    });
+    let partitions: Vec<FetchFrom> =
+        asked.map(|(topic, partition)| fetch_from(&image, topic, partition, isolation)).collect();
     let places: Vec<TopicPartition> = partitions.iter().map(|from| from.at).collect();
     let (results, times) = shard.fetch(partitions, limits).await;
     let mut results = places.into_iter().zip(results);
@@ -106,21 +170,80 @@ async fn read<D: Disk>(
             .partitions
             .iter()
             .zip(results.by_ref())
-            .map(|(partition, (at, result))| match result {
-                Ok(fetched) => read_reply(partition.index, fetched, isolation),
-                Err(error) => FetchPartitionReply {
-                    current_leader: leaders.tell(at, error.code),
-                    ..FetchPartitionReply::refused(
-                        partition.index,
-                        code_for(&image, &topic.topic, error.code),
-                    )
-                },
+            .map(|(partition, (at, result))| {
+                partition_reply(
+                    &image,
+                    &mut leaders,
+                    &topic.topic,
+                    (partition.index, at),
+                    (result, isolation),
+                )
             })
             .collect(),
         topic: topic.topic,
     });
     let topics = topics.collect();
     (FetchReply { topics, endpoints: leaders.into_endpoints(), ..FetchReply::default() }, times)
+}
+
+/// Reads what is due of a session, and tells what its client does not know yet.
+async fn read_session<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    turn: &Turn,
+    limits: FetchLimits,
+    isolation: Isolation,
+) -> (FetchReply, FetchTimes) {
+    let session = &turn.session;
+    let image = shard.image();
+    session.refresh(|topic, asked| fetch_from(&image, topic, asked, isolation));
+    let (found, times) = shard.fetch_set(&session.set, limits, &|| turn.is_current()).await;
+    if !turn.is_current() {
+        return refused(ErrorCode::InvalidFetchSessionEpoch, times.found);
+    }
+    let image = shard.image();
+    let mut leaders = Leaders::new(&image);
+    let mut topics: Vec<FetchTopicReply> = Vec::new();
+    let mut places: AHashMap<TopicRef, usize> = AHashMap::new();
+    for (slot, result) in found {
+        let Some((topic, index)) = session.part(slot) else { continue };
+        let news = session.must_tell(slot, result.as_ref().ok());
+        if !news && !turn.is_full {
+            continue;
+        }
+        if result.as_ref().is_ok_and(|fetched| !fetched.batches.is_empty()) {
+            session.set.borrow_mut().move_back(slot);
+        }
+        let at = locate_topic(&image, &topic, index);
+        let reply = partition_reply(&image, &mut leaders, &topic, (index, at), (result, isolation));
+        let place = *places.entry(topic.clone()).or_insert_with(|| {
+            topics.push(FetchTopicReply { topic, partitions: Vec::new() });
+            topics.len() - 1
+        });
+        topics[place].partitions.push(reply);
+    }
+    let reply = FetchReply {
+        session_id: turn.session_id(),
+        topics,
+        endpoints: leaders.into_endpoints(),
+        ..FetchReply::default()
+    };
+    (reply, times)
+}
+
+fn partition_reply(
+    image: &ClusterImage,
+    leaders: &mut Leaders<'_>,
+    topic: &TopicRef,
+    (index, at): (i32, TopicPartition),
+    (result, isolation): (Result<Fetched, OpError>, Isolation),
+) -> FetchPartitionReply {
+    match result {
+        Ok(fetched) => read_reply(index, fetched, isolation),
+        Err(error) => FetchPartitionReply {
+            current_leader: leaders.tell(at, error.code),
+            ..FetchPartitionReply::refused(index, code_for(image, topic, error.code))
+        },
+    }
 }
 
 fn read_reply(index: i32, fetched: Fetched, isolation: Isolation) -> FetchPartitionReply {

@@ -43,6 +43,7 @@ pub mod offset_fetch;
 pub mod offset_for_leader_epoch;
 pub mod produce;
 pub mod reassignments;
+pub mod sessions;
 pub mod sync_group;
 pub mod topic_settings;
 pub mod transactional;

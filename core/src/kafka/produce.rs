@@ -22,12 +22,13 @@ use super::{
 use crate::{
     admin::stages::Arrival,
     coordinator::transaction::TransactionalId,
-    metadata::ClusterImage,
+    metadata::{ClusterImage, quota::Limited},
     partition::{produce::Acks, validate::RecordFault},
-    runtime::Queue,
+    runtime::{Queue, time::timed},
     shard::{
         Shard,
         produce::Ticket,
+        quotas::Mute,
         request::{OpError, Produced},
     },
 };
@@ -42,18 +43,27 @@ struct Part<D: Disk> {
 /// The topics of a request, with what became of their partitions.
 type Topics<D> = Vec<(TopicRef, Vec<Part<D>>)>;
 
+/// What holds for all batches of a request.
+struct Terms {
+    acks: Acks,
+    transaction: Option<TransactionalId>,
+    version: i16,
+    arrival: Arrival,
+}
+
 /// Handles one request: admits its batches now, answers when they are as safe as asked.
 ///
 /// # Errors
 /// When the request cannot be read or the connection takes no more replies.
 pub async fn handle<D: Disk>(
     shard: &Rc<Shard<D>>,
-    outbox: &Outbox,
+    (outbox, mute): (&Outbox, &Rc<Mute>),
     header: &RequestHeader,
     body: BytesMut,
     readable: Instant,
     received: Instant,
 ) -> Result<(), End> {
+    let (body_bytes, client) = (body.len(), header.client_id.as_deref());
     let request = decode_produce(header, body)?;
     let arrival = Arrival { readable, received, decoded: Instant::now() };
     let reply_header = header.reply();
@@ -77,29 +87,23 @@ pub async fn handle<D: Disk>(
         Acks::None => None,
         _ => Some(outbox.slot(0).await?),
     };
+    let terms = Terms { acks, transaction, version: header.version, arrival };
     let image = shard.image();
     let mut topics: Topics<D> = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let mut parts = Vec::with_capacity(topic.partitions.len());
-        for partition in topic.partitions {
-            let at = locate_topic(&image, &topic.topic, partition.index);
-            let records = partition.records.unwrap_or_default();
-            let permit = match &transaction {
-                None => Ok(None),
-                Some(id) => transactional::permit(shard, id, at, &records, header.version).await,
-            };
-            let ticket = match permit {
-                Ok(permit) => shard.produce(at, records, None, acks, permit, arrival).await,
-                Err(error) => shard.refuse(error, arrival),
-            };
-            parts.push(Part { index: partition.index, at, ticket });
-        }
-        topics.push((topic.topic, parts));
-    }
+    let throttle_ms = if shard.quotas.is_set() {
+        // The appends are counted as time of the core; what they wait for is not.
+        let ((), spent) = timed(admit(shard, &image, request.topics, &terms, &mut topics)).await;
+        let bytes = shard.charge(Limited::ProduceBytes, client, body_bytes as f64).await;
+        mute.extend(bytes.max(shard.charge(Limited::RequestTime, client, spent.as_secs_f64()).await))
+    } else {
+        admit(shard, &image, request.topics, &terms, &mut topics).await;
+        0
+    };
     let shard = shard.clone();
     match slot {
         Some(slot) => shard.clone().queues.spawn(Queue::Hot, async move {
-            let (reply, ready) = settle(&shard, topics, arrival).await;
+            let (mut reply, ready) = settle(&shard, topics, arrival).await;
+            reply.throttle_ms = throttle_ms;
             let watch = Watch { operation: Operation::Produce, begun: arrival.readable, ready };
             fill(slot, reply_header, &reply, Some(watch));
         }),
@@ -115,6 +119,33 @@ pub async fn handle<D: Disk>(
         }
     }
     Ok(())
+}
+
+/// Appends the batches of each partition in the order they came.
+async fn admit<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    image: &ClusterImage,
+    asked: Vec<ProduceTopic>,
+    terms: &Terms,
+    topics: &mut Topics<D>,
+) {
+    for topic in asked {
+        let mut parts = Vec::with_capacity(topic.partitions.len());
+        for partition in topic.partitions {
+            let at = locate_topic(image, &topic.topic, partition.index);
+            let records = partition.records.unwrap_or_default();
+            let permit = match &terms.transaction {
+                None => Ok(None),
+                Some(id) => transactional::permit(shard, id, at, &records, terms.version).await,
+            };
+            let ticket = match permit {
+                Ok(permit) => shard.produce(at, records, None, terms.acks, permit, terms.arrival).await,
+                Err(error) => shard.refuse(error, terms.arrival),
+            };
+            parts.push(Part { index: partition.index, at, ticket });
+        }
+        topics.push((topic.topic, parts));
+    }
 }
 
 /// Waits until everything is as safe as asked, or refused; also says when that was.

@@ -1,7 +1,8 @@
 //! Clocks and sleeping.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
+    pin::pin,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -17,6 +18,20 @@ pub fn now() -> Timestamp {
 /// Waits.
 pub async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
+}
+
+/// Runs a future and says how long the core worked on it: what it waited does not count.
+pub async fn timed<T>(future: impl Future<Output = T>) -> (T, Duration) {
+    let mut future = pin!(future);
+    let mut spent = Duration::ZERO;
+    let output = poll_fn(|cx| {
+        let begun = Instant::now();
+        let poll = future.as_mut().poll(cx);
+        spent += begun.elapsed();
+        poll
+    })
+    .await;
+    (output, spent)
 }
 
 /// Waits for `future` until `deadline`; `None` when it was not ready by then. What is dropped then must not be a socket

@@ -14,6 +14,7 @@ impl<D: Disk> Shard<D> {
         if image.index < self.image.borrow().index {
             return;
         }
+        self.quotas.apply(&image.quotas);
         let before = self.image.replace(image.clone());
         let open: Vec<_> = self.partitions.borrow().values().cloned().collect();
         let mut configs = ahash::AHashMap::new();

@@ -13,6 +13,7 @@ pub mod hooks;
 pub mod offsets;
 pub mod produce;
 pub mod producer_ids;
+pub mod quotas;
 pub mod request;
 pub mod serve;
 pub mod topics;
@@ -36,6 +37,7 @@ use heddle_proto::{
 use crate::{
     admin::metrics::CoreMetrics,
     config::Config,
+    kafka::sessions::Sessions,
     metadata::{ClusterImage, service::MetadataService},
     partition::Partition,
     runtime::{Queues, event::Waiters, mesh::Mesh},
@@ -72,6 +74,10 @@ pub struct Shard<D: Disk> {
     partitions: RefCell<AHashMap<TopicPartition, Rc<Partition<D>>>>,
     hooks: Rc<ShardHooks<D>>,
     producer_ids: producer_ids::Block,
+    /// What clients used of their quotas.
+    pub quotas: quotas::QuotaState,
+    /// Fetch sessions of Kafka clients.
+    pub sessions: Sessions,
     /// Readers of sockets that wait for memory.
     room: Rc<Waiters>,
     connections: RefCell<AHashMap<u64, ShutdownHandle>>,
@@ -104,6 +110,8 @@ impl<D: Disk> Shard<D> {
     /// Puts a shard together. Partitions come to life when they are first used.
     pub fn new(parts: ShardParts<D>) -> Rc<Shard<D>> {
         let room = parts.hooks.room();
+        let quotas = quotas::QuotaState::default();
+        quotas.apply(&parts.image.quotas);
         Rc::new(Shard {
             node: NodeId::new(parts.config.node_id),
             unsent: Budget::new(usize::try_from(parts.config.connection_bytes()).unwrap_or(usize::MAX)),
@@ -119,6 +127,8 @@ impl<D: Disk> Shard<D> {
             partitions: RefCell::default(),
             hooks: parts.hooks,
             producer_ids: producer_ids::Block::default(),
+            quotas,
+            sessions: Sessions::default(),
             room,
             connections: RefCell::default(),
             connection_next: Cell::new(0),

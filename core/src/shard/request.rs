@@ -231,6 +231,8 @@ pub enum CoreRequest {
     },
     /// The transactional ids whose coordinator is the core that is asked.
     ListTransactions(transaction::ListTransactions),
+    /// Count what a client used of a quota.
+    Charge(super::quotas::Charge),
     /// Counters and histograms.
     Report,
 }
@@ -263,6 +265,8 @@ pub enum CoreReply {
     GroupsListed(Result<Vec<ListedGroup>, ErrorCode>),
     /// To `ListTransactions`.
     TransactionsListed(Result<Vec<transaction::Listed>, ErrorCode>),
+    /// To `Charge`: how long the client is to be held back.
+    Throttle(Duration),
     /// To `Report`.
     Report(Box<CoreReport>),
 }

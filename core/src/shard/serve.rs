@@ -96,6 +96,9 @@ impl<D: Disk> Shard<D> {
             CoreRequest::ListTransactions(asked) => Answer::Later(Box::pin(async move {
                 CoreReply::TransactionsListed(shard.list_transactions_here(asked).await)
             })),
+            CoreRequest::Charge(charge) => {
+                Answer::Now(CoreReply::Throttle(self.quotas.count(charge, std::time::Instant::now())))
+            }
             CoreRequest::Report => Answer::Now(CoreReply::Report(Box::new(self.report()))),
         }
     }

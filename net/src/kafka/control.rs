@@ -52,6 +52,11 @@ macro_rules! control_apis {
                 match self { $(ControlReply::$api(_) => ApiKey::$api,)* }
             }
 
+            /// Tells the client for how long it is being held back, in milliseconds.
+            pub fn set_throttle(&mut self, throttle_ms: i32) {
+                match self { $(ControlReply::$api(message) => message.throttle_time_ms = throttle_ms,)* }
+            }
+
             fn write(&self, out: &mut BytesMut, version: i16) -> Result<(), EncodeError> {
                 match self { $(ControlReply::$api(message) => write_message(message, out, version),)* }
             }

@@ -36,7 +36,6 @@ fn top_level(api: ApiKey, version: i16, code: i16) -> Option<ResponseKind> {
         RenewDelegationToken since 0 => RenewDelegationTokenResponse,
         ExpireDelegationToken since 0 => ExpireDelegationTokenResponse,
         DescribeDelegationToken since 0 => DescribeDelegationTokenResponse,
-        DescribeClientQuotas since 0 => DescribeClientQuotasResponse,
         DescribeUserScramCredentials since 0 => DescribeUserScramCredentialsResponse,
         DescribeQuorum since 0 => DescribeQuorumResponse,
         UpdateFeatures since 0 => UpdateFeaturesResponse,

@@ -35,7 +35,7 @@ impl Served {
 /// Produce is advertised from 0: older librdkafka takes the lower end of the range as a sign of which compression
 /// the broker knows and silently sends uncompressed batches when it is missing (KAFKA-18659). Bodies below 3 carry
 /// message formats that are not stored and are refused.
-pub const SERVED: [Served; 40] = [
+pub const SERVED: [Served; 42] = [
     Served { body_min: 3, ..Served::new(ApiKey::Produce, 0, PRODUCE_VERSION_MAX) },
     Served::new(ApiKey::Fetch, FETCH_VERSION_MIN, FETCH_VERSION_MAX),
     Served::new(ApiKey::ListOffsets, 1, 10),
@@ -69,6 +69,8 @@ pub const SERVED: [Served; 40] = [
     Served::new(ApiKey::AlterPartitionReassignments, 0, 1),
     Served::new(ApiKey::ListPartitionReassignments, 0, 0),
     Served::new(ApiKey::OffsetDelete, 0, 0),
+    Served::new(ApiKey::DescribeClientQuotas, 0, 1),
+    Served::new(ApiKey::AlterClientQuotas, 0, 1),
     Served::new(ApiKey::DescribeCluster, 0, 2),
     Served::new(ApiKey::DescribeProducers, 0, 0),
     Served::new(ApiKey::DescribeTransactions, 0, 0),

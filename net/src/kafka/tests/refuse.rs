@@ -12,8 +12,7 @@ use crate::kafka::{
 };
 
 /// Apis that only brokers and tools of Kafka's own control plane send: there the connection is closed.
-const SILENT: [ApiKey; 27] = [
-    ApiKey::AlterClientQuotas,
+const SILENT: [ApiKey; 26] = [
     ApiKey::WriteTxnMarkers,
     ApiKey::DeleteAcls,
     ApiKey::AlterReplicaLogDirs,
