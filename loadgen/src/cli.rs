@@ -27,6 +27,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Measure what this disk and this kernel can do at best.
     Limits(LimitsArgs),
+    /// Join one consumer group with many members, and measure how long they take to settle.
+    Group(GroupArgs),
     /// Kill a broker at random moments under load, and check that every acknowledged record is there.
     Verify(Box<VerifyArgs>),
     /// Make one HTML page, readable without a network, of the folders written by `run --report`.
@@ -203,6 +205,35 @@ pub struct LimitsArgs {
     /// Bytes of the file for --throughput. Accepts k, m, g.
     #[arg(long, default_value = "1g", value_parser = parse_bytes)]
     pub throughput_bytes: usize,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `group`.
+#[derive(Args, Clone, Debug)]
+pub struct GroupArgs {
+    /// A broker to begin with: kafka://host:port.
+    #[arg(long)]
+    pub target: Target,
+    /// The topic that is subscribed to, created if missing.
+    #[arg(long, default_value = "group-load")]
+    pub topic: String,
+    /// Partitions of the topic.
+    #[arg(long, default_value_t = 100)]
+    pub partitions: u32,
+    /// Name of the group.
+    #[arg(long, default_value = "group-load")]
+    pub group: String,
+    /// Members, each with a connection of its own.
+    #[arg(long, default_value_t = 100)]
+    pub members: u32,
+    /// Time between two heartbeats of one member.
+    #[arg(long, default_value = "3s", value_parser = parse_duration)]
+    pub heartbeat: std::time::Duration,
+    /// How long they are idle before one leaves.
+    #[arg(long, default_value = "10s", value_parser = parse_duration)]
+    pub duration: std::time::Duration,
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,

@@ -8,6 +8,7 @@ pub mod batch_pool;
 pub mod cli;
 pub mod clock;
 pub mod failure;
+pub mod group;
 pub mod histogram;
 pub mod kafka;
 pub mod limits;

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use heddle_loadgen::cli::{Cli, Command};
-use heddle_loadgen::{limits, memory, report, run, verify, workload};
+use heddle_loadgen::{group, limits, memory, report, run, verify, workload};
 use std::process::ExitCode;
 
 #[global_allocator]
@@ -13,6 +13,7 @@ fn main() -> ExitCode {
     memory::keep_freed();
     let outcome = match Cli::parse().command {
         Command::Run(args) => run::command(&args),
+        Command::Group(args) => group::command(&args),
         Command::Limits(args) => limits::command(&args).map(|()| true),
         Command::Report(args) => report::command(&args).map(|()| true),
         Command::Verify(args) => verify::command(&args),

@@ -66,6 +66,13 @@ impl Deliveries {
 #[derive(Clone, Debug, Default)]
 pub struct Reporting(Arc<Deliveries>);
 
+impl Reporting {
+    /// How many records have arrived.
+    pub fn delivered_count(&self) -> usize {
+        self.0.all().values().filter(|delivery| delivery.is_ok()).count()
+    }
+}
+
 impl ClientContext for Reporting {}
 
 impl ProducerContext for Reporting {
