@@ -15,6 +15,8 @@ use std::rc::Rc;
 
 /// Where the part of a batch begins that its CRC covers.
 const CRC_COVERED: usize = 21;
+/// A key is a number in so many hexadecimal digits.
+const KEY_BYTES: usize = 16;
 /// Payloads of one pool take at most this; a larger pool asked for has fewer of them.
 const PAYLOAD_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Batches kept for reuse take at most this for one producer thread.
@@ -29,6 +31,8 @@ pub struct PayloadShape {
     pub random_ratio: f64,
     /// How many different values there are.
     pub pool: u32,
+    /// How many different keys there are; 0: records have none.
+    pub keys: u64,
     /// Seed of the random bytes.
     pub seed: u64,
 }
@@ -50,6 +54,9 @@ struct Idle {
 pub struct BatchPool {
     payloads: Vec<Vec<u8>>,
     next_payload: usize,
+    keys: u64,
+    /// Draws keys.
+    rng: fastrand::Rng,
     idle: AHashMap<u32, Vec<Idle>>,
     idle_bytes: usize,
 }
@@ -71,7 +78,7 @@ impl BatchPool {
                 payload
             })
             .collect();
-        Self { payloads, next_payload: 0, idle: AHashMap::new(), idle_bytes: 0 }
+        Self { payloads, next_payload: 0, keys: shape.keys, rng, idle: AHashMap::new(), idle_bytes: 0 }
     }
 
     /// A batch of `count` records, due at `intended` one after the other.
@@ -93,6 +100,11 @@ impl BatchPool {
         for (index, position) in (0..count).zip(batch.positions.iter()) {
             let stamp = Stamp { intended: intended(index), run, producer };
             stamp.write(&mut batch.bytes[*position..*position + STAMP_BYTES]);
+            if self.keys > 0 {
+                let key = format!("{:0KEY_BYTES$x}", self.rng.u64(..self.keys));
+                let start = *position - self.key_distance();
+                batch.bytes[start..start + KEY_BYTES].copy_from_slice(key.as_bytes());
+            }
         }
         let time = Timestamp::new(intended(0).unix_millis());
         reseal(&mut batch.bytes, time)?;
@@ -111,11 +123,18 @@ impl BatchPool {
         }
     }
 
+    /// From where a key begins to where its value does: the key, and the length of the value as a varint.
+    fn key_distance(&self) -> usize {
+        let zigzag = 2 * self.payloads[0].len();
+        KEY_BYTES + (usize::BITS - zigzag.leading_zeros()).div_ceil(7) as usize
+    }
+
     fn build(&mut self, count: u32) -> Result<Idle, BatchError> {
         let mut builder = BatchBuilder::new(Compression::None);
         for _ in 0..count {
             let payload = &self.payloads[self.next_payload];
-            builder.push(Timestamp::new(0), None, Some(payload), &[])?;
+            let key = (self.keys > 0).then_some(&[b'0'; KEY_BYTES][..]);
+            builder.push(Timestamp::new(0), key, Some(payload), &[])?;
             self.next_payload = (self.next_payload + 1) % self.payloads.len();
         }
         let bytes = builder.build()?;
@@ -138,8 +157,8 @@ fn reseal(bytes: &mut [u8], time: Timestamp) -> Result<(), BatchError> {
 
 /// Most records of `record_bytes` that stay within `batch_bytes`; at least 1.
 pub fn records_that_fit(record_bytes: usize, batch_bytes: usize) -> u32 {
-    // Length, attributes, time delta, offset delta, no key, value length, no headers: at most this much.
-    const RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 1 + 5 + 1 + 5 + 1;
+    // Length, attributes, time delta, offset delta, key and its length, value length, no headers: at most this much.
+    const RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 1 + 5 + 1 + KEY_BYTES + 5 + 1;
     let room = batch_bytes.saturating_sub(BATCH_HEADER_BYTES);
     u32::try_from(room / (record_bytes + RECORD_OVERHEAD_BYTES)).unwrap_or(u32::MAX).max(1)
 }
@@ -149,7 +168,7 @@ mod tests {
     use super::*;
     use heddle_proto::batch::{records, verify};
 
-    const SHAPE: PayloadShape = PayloadShape { record_bytes: 100, random_ratio: 0.5, pool: 7, seed: 1 };
+    const SHAPE: PayloadShape = PayloadShape { record_bytes: 100, random_ratio: 0.5, pool: 7, keys: 0, seed: 1 };
 
     fn due(index: u32) -> Nanos {
         Nanos::new(1_700_000_000_123_456_789 + u64::from(index))
@@ -171,6 +190,25 @@ mod tests {
                 assert_eq!(Stamp::read(&value), Some(Stamp { intended: due(index), run: 9, producer: 3 }));
                 assert_eq!(record.timestamp.get(), 1_700_000_000_123);
             }
+        }
+    }
+
+    #[test]
+    fn keys_are_drawn_anew_for_each_batch() {
+        for record_bytes in [16, 63, 64, 8191, 8192] {
+            let mut pool = BatchPool::new(PayloadShape { record_bytes, keys: 5, ..SHAPE });
+            let mut seen = std::collections::BTreeSet::new();
+            for _ in 0..20 {
+                let stamped = pool.stamp(3, 9, 3, due).unwrap();
+                verify(&stamped.bytes).unwrap();
+                for record in records(&stamped.bytes, usize::MAX).unwrap().map(Result::unwrap) {
+                    assert!(Stamp::read(&record.value.unwrap()).is_some(), "the key is not in the value");
+                    seen.insert(record.key.unwrap());
+                }
+                pool.give_back(stamped);
+            }
+            let wanted = (0..5u64).map(|key| bytes::Bytes::from(format!("{key:016x}")));
+            assert_eq!(seen, wanted.collect());
         }
     }
 

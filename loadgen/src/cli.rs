@@ -108,6 +108,10 @@ pub struct RunArgs {
     #[arg(long)]
     pub payload_pool: Option<u32>,
 
+    /// Number of different keys, drawn at random for each record; 0: records have no key.
+    #[arg(long, default_value_t = 0)]
+    pub keys: u64,
+
     /// Records per second, all producers together. 0: each producer keeps its window full (a closed loop: its
     /// latencies say how deep the window is, not how the broker answers at a load) [default: 1000].
     #[arg(long)]

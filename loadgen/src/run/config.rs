@@ -52,6 +52,8 @@ pub struct RunConfig {
     pub random_ratio: f64,
     /// Different values.
     pub payload_pool: u32,
+    /// Different keys; 0: none.
+    pub keys: u64,
     /// Seed of the values.
     pub seed: u64,
     /// Records per second; 0: closed loop.
@@ -119,6 +121,7 @@ impl RunConfig {
             linger_us: args.linger_us.unwrap_or(linger.as_micros() as u64),
             random_ratio: args.random_ratio.or(w.map(|w| w.random_ratio)).unwrap_or(1.0),
             payload_pool: args.payload_pool.or(w.map(|w| w.payload_pool)).unwrap_or(PAYLOAD_POOL),
+            keys: args.keys,
             seed: args.seed,
             rate: args.rate.or(w.map(|w| w.rate)).unwrap_or(RATE),
             producers: producer_count(args, w, mode),
@@ -165,6 +168,7 @@ impl RunConfig {
             record_bytes: self.record_bytes,
             random_ratio: self.random_ratio,
             pool: self.payload_pool,
+            keys: self.keys,
             seed: self.seed.wrapping_add(thread as u64),
         }
     }
