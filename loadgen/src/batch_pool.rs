@@ -155,12 +155,13 @@ fn reseal(bytes: &mut [u8], time: Timestamp) -> Result<(), BatchError> {
     Ok(())
 }
 
-/// Most records of `record_bytes` that stay within `batch_bytes`; at least 1.
-pub fn records_that_fit(record_bytes: usize, batch_bytes: usize) -> u32 {
-    // Length, attributes, time delta, offset delta, key and its length, value length, no headers: at most this much.
-    const RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 1 + 5 + 1 + KEY_BYTES + 5 + 1;
+/// Most records of `record_bytes`, with a key or without, that stay within `batch_bytes`; at least 1.
+pub fn records_that_fit(record_bytes: usize, batch_bytes: usize, has_keys: bool) -> u32 {
+    // Length, attributes, time delta, offset delta, length of the key, value length, no headers: at most this much.
+    const RECORD_OVERHEAD_BYTES: usize = 5 + 1 + 1 + 5 + 1 + 5 + 1;
+    let key_bytes = if has_keys { KEY_BYTES } else { 0 };
     let room = batch_bytes.saturating_sub(BATCH_HEADER_BYTES);
-    u32::try_from(room / (record_bytes + RECORD_OVERHEAD_BYTES)).unwrap_or(u32::MAX).max(1)
+    u32::try_from(room / (record_bytes + key_bytes + RECORD_OVERHEAD_BYTES)).unwrap_or(u32::MAX).max(1)
 }
 
 #[cfg(test)]
@@ -231,7 +232,7 @@ mod tests {
     #[test]
     fn the_number_that_fits_fits() {
         for (record_bytes, batch_bytes) in [(1024, 1 << 20), (100, 131_072), (16, 200), (5000, 100)] {
-            let count = records_that_fit(record_bytes, batch_bytes);
+            let count = records_that_fit(record_bytes, batch_bytes, false);
             let mut pool = BatchPool::new(PayloadShape { record_bytes, ..SHAPE });
             let bytes = pool.stamp(count, 0, 0, due).unwrap().bytes.len();
             assert!(count == 1 || bytes <= batch_bytes, "{count} records take {bytes} of {batch_bytes}");

@@ -145,6 +145,8 @@ async fn run(args: &GroupArgs) -> Result<Found, KafkaError> {
         .collect();
     crowd.wait_until_settled(args.members as usize).await?;
     let first_settle = crowd.clock.now().since(begun);
+    // Whoever measures the broker meanwhile waits for this line.
+    eprintln!("settled: idle for {:?}", args.duration);
     let idle_from = crowd.clock.now();
     let heartbeats_before = crowd.heartbeats.get();
     glommio::timer::sleep(args.duration).await;

@@ -102,7 +102,7 @@ impl RunConfig {
         check_sizes(args, topic_count, record_bytes, batch_bytes)?;
         let consumers = args.consumers.or(w.map(|w| w.consumers_per_topic * w.topic_count)).unwrap_or(0);
         let mode = args.mode.unwrap_or(if consumers > 0 { Mode::Both } else { Mode::Produce });
-        let fitting = records_that_fit(record_bytes, batch_bytes);
+        let fitting = records_that_fit(record_bytes, batch_bytes, args.keys > 0);
         let linger = w.map_or(Duration::ZERO, |_| workload::LINGER);
         let config = Self {
             name: String::new(),
