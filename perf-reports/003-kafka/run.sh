@@ -104,9 +104,9 @@ compaction() {
       --config min.cleanable.dirty.ratio=0.01 --warmup 0s --duration 12s >"$out/fill-$turn.json" 2>/dev/null
     local read_before written
     sleep 3
-    read_before=$(metric heddle_compaction_read_bytes_total)
+    read_before=$(metric heddle_log_compaction_read_bytes_total)
     "$bin/heddle-loadgen" run --json --target "native://127.0.0.1:$port" --topic measured $load >"$out/compacting-produce-$turn.json" 2>/dev/null
-    written=$(($(metric heddle_compaction_read_bytes_total) - read_before))
+    written=$(($(metric heddle_log_compaction_read_bytes_total) - read_before))
     echo "{\"bytes_compacted_meanwhile\": $written}" >"$out/compacted-$turn.json"
     cat "$out/compacted-$turn.json"
     "$bin/heddle" topic delete "compacted-$turn" --server "127.0.0.1:$port" >/dev/null
