@@ -1,4 +1,4 @@
-//! ListTransactions: the transactional ids of this node, filtered by state, producer and age.
+//! ListTransactions: the transactional ids of this node, filtered by state, producer, age and name.
 
 use std::{rc::Rc, time::Duration};
 
@@ -7,13 +7,19 @@ use heddle_net::kafka::messages::{
     ListTransactionsRequest, ListTransactionsResponse, ProducerId,
     list_transactions_response::TransactionState,
 };
-use heddle_proto::ids;
+use heddle_proto::{error::ErrorCode, ids};
 
 use super::words;
 use crate::{
-    coordinator::transaction::{ListTransactions, Listed, State},
+    coordinator::{
+        pattern::compile_whole,
+        transaction::{ListTransactions, Listed, State},
+    },
     shard::Shard,
 };
+
+/// The longest expression for names, in bytes: no transactional id of a sensible length needs more.
+const PATTERN_BYTES_MAX: usize = 1024;
 
 /// Answers one request. States nobody knows are named in the reply and match nothing.
 pub async fn answer<D: Disk>(
@@ -27,6 +33,13 @@ pub async fn answer<D: Disk>(
     if known.is_empty() && !unknown.is_empty() {
         return reply.with_unknown_state_filters(unknown);
     }
+    let pattern = request.transactional_id_pattern.filter(|pattern| !pattern.is_empty());
+    let regex = match pattern.map(|pattern| (pattern.len() <= PATTERN_BYTES_MAX).then(|| compile_whole(&pattern)).flatten()) {
+        Some(None) => return reply.with_error_code(ErrorCode::InvalidRegularExpression.code()),
+        Some(regex) => regex,
+        None => None,
+    };
+    let is_meant = |listed: &&Listed| regex.as_ref().is_none_or(|regex| regex.is_match(listed.id.as_str()));
     let asked = ListTransactions {
         states: known.iter().filter_map(|name| state_of(name)).collect(),
         producers: request.producer_id_filters.iter().map(|id| ids::ProducerId::new(id.0)).collect(),
@@ -34,7 +47,7 @@ pub async fn answer<D: Disk>(
     };
     let reply = reply.with_unknown_state_filters(unknown);
     match shard.list_transactions(asked).await {
-        Ok(listed) => reply.with_transaction_states(listed.iter().map(line).collect()),
+        Ok(listed) => reply.with_transaction_states(listed.iter().filter(is_meant).map(line).collect()),
         Err(code) => reply.with_error_code(code.code()),
     }
 }

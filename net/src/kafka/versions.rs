@@ -74,7 +74,7 @@ pub const SERVED: [Served; 42] = [
     Served::new(ApiKey::DescribeCluster, 0, 2),
     Served::new(ApiKey::DescribeProducers, 0, 0),
     Served::new(ApiKey::DescribeTransactions, 0, 0),
-    Served::new(ApiKey::ListTransactions, 0, 1), // 2 filters by a regular expression
+    Served::new(ApiKey::ListTransactions, 0, 2),
     Served::new(ApiKey::ConsumerGroupHeartbeat, 0, 1),
     Served::new(ApiKey::ConsumerGroupDescribe, 0, 1),
     Served::new(ApiKey::DescribeTopicPartitions, 0, 0),

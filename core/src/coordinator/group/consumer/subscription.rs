@@ -6,23 +6,23 @@ use std::{
 };
 
 use heddle_proto::{error::ErrorCode, ids::TopicId};
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use super::{ConsumerGroup, Refusal};
 use crate::{
-    coordinator::group::{
-        assignor::Topic,
-        config::GroupConfig,
-        context::Context,
-        ids::{TopicName, TopicRegex},
-        record::{ConsumerMemberValue, GroupRecord, ResolvedRegexValue},
-        topics::TopicImage,
+    coordinator::{
+        group::{
+            assignor::Topic,
+            config::GroupConfig,
+            context::Context,
+            ids::{TopicName, TopicRegex},
+            record::{ConsumerMemberValue, GroupRecord, ResolvedRegexValue},
+            topics::TopicImage,
+        },
+        pattern::compile_whole,
     },
     metadata::internal::InternalTopic,
 };
-
-/// Memory that one compiled expression may take. Matching is linear in the name's length whatever the expression.
-const REGEX_BYTES_MAX: usize = 1024 * 1024;
 
 /// Compiles an expression; as in Kafka the whole name must match.
 ///
@@ -37,11 +37,7 @@ pub fn compile(config: &GroupConfig, regex: &TopicRegex) -> Result<Regex, Refusa
     if text.len() > config.regex_bytes_max {
         return Err(REFUSAL);
     }
-    let build = |text: &str| {
-        RegexBuilder::new(text).size_limit(REGEX_BYTES_MAX).dfa_size_limit(REGEX_BYTES_MAX).build()
-    };
-    // Alone first: what is only valid within the parentheses is not valid.
-    build(text).and_then(|_| build(&format!("^(?:{text})$"))).map_err(|_| REFUSAL)
+    compile_whole(text).ok_or(REFUSAL)
 }
 
 fn matching(image: &TopicImage, regex: &Regex) -> BTreeSet<TopicName> {
