@@ -169,7 +169,8 @@ mod tests {
     use super::*;
     use heddle_proto::batch::{records, verify};
 
-    const SHAPE: PayloadShape = PayloadShape { record_bytes: 100, random_ratio: 0.5, pool: 7, keys: 0, seed: 1 };
+    const SHAPE: PayloadShape =
+        PayloadShape { record_bytes: 100, random_ratio: 0.5, pool: 7, keys: 0, seed: 1 };
 
     fn due(index: u32) -> Nanos {
         Nanos::new(1_700_000_000_123_456_789 + u64::from(index))

@@ -140,9 +140,8 @@ async fn run(args: &GroupArgs) -> Result<Found, KafkaError> {
         is_over: Cell::new(false),
     });
     let begun = crowd.clock.now();
-    let members: Vec<_> = (0..args.members)
-        .map(|number| glommio::spawn_local(Rc::clone(&crowd).live(number)))
-        .collect();
+    let members: Vec<_> =
+        (0..args.members).map(|number| glommio::spawn_local(Rc::clone(&crowd).live(number))).collect();
     crowd.wait_until_settled(args.members as usize).await?;
     let first_settle = crowd.clock.now().since(begun);
     // Whoever measures the broker meanwhile waits for this line.
@@ -368,7 +367,9 @@ fn put_text(bytes: &mut BytesMut, text: &str) {
 fn share_of(assignment: &[u8]) -> usize {
     let name_bytes = assignment.get(6..8).map_or(0, |length| u16::from_be_bytes([length[0], length[1]]));
     let at = 8 + usize::from(name_bytes);
-    let count = assignment.get(at..at + 4).map_or(0, |count| u32::from_be_bytes([count[0], count[1], count[2], count[3]]));
+    let count = assignment
+        .get(at..at + 4)
+        .map_or(0, |count| u32::from_be_bytes([count[0], count[1], count[2], count[3]]));
     count as usize
 }
 

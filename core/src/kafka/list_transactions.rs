@@ -34,7 +34,9 @@ pub async fn answer<D: Disk>(
         return reply.with_unknown_state_filters(unknown);
     }
     let pattern = request.transactional_id_pattern.filter(|pattern| !pattern.is_empty());
-    let regex = match pattern.map(|pattern| (pattern.len() <= PATTERN_BYTES_MAX).then(|| compile_whole(&pattern)).flatten()) {
+    let regex = match pattern
+        .map(|pattern| (pattern.len() <= PATTERN_BYTES_MAX).then(|| compile_whole(&pattern)).flatten())
+    {
         Some(None) => return reply.with_error_code(ErrorCode::InvalidRegularExpression.code()),
         Some(regex) => regex,
         None => None,

@@ -16,9 +16,7 @@ use heddle_net::{
 };
 use heddle_proto::{error::ErrorCode, ids::TopicPartition};
 
-use super::{
-    code_for, connection::End, groups::text, leaders::Leaders, locate_topic, transactional, words,
-};
+use super::{code_for, connection::End, groups::text, leaders::Leaders, locate_topic, transactional, words};
 use crate::{
     admin::stages::Arrival,
     coordinator::transaction::TransactionalId,

@@ -27,9 +27,9 @@ use super::fetch::{FETCH_VERSION_MAX, FetchReply, encode_fetch};
 use super::groups;
 use super::header::{ReplyHeader, RequestHeader};
 use super::produce::{PRODUCE_VERSION_MAX, decode_produce, encode_produce};
-use super::{refuse_admin, refuse_transactions};
 use super::unserved::unserved_response;
 use super::versions::{api_versions, is_served, known_versions, served};
+use super::{refuse_admin, refuse_transactions};
 
 /// The reply that refuses all of `request` with `error`, in the place where its schema tells errors. `message` goes
 /// where there is a field for words.

@@ -62,7 +62,11 @@ fn every_record_is_moved_exactly_once() {
     // Read again, now that nobody writes any more: what came last counts too.
     let moved = check::read(&broker.bootstrap(), OUT, "read_committed");
     let written = check::read(&broker.bootstrap(), OUT, "read_uncommitted");
-    assert_eq!(check::anomalies(fed, &check::read(&broker.bootstrap(), IN, "read_committed")), [""; 0], "fed");
+    assert_eq!(
+        check::anomalies(fed, &check::read(&broker.bootstrap(), IN, "read_committed")),
+        [""; 0],
+        "fed"
+    );
     assert_eq!(check::anomalies(fed, &moved), [""; 0], "moved; {}", chaos.summary());
     let doomed = written.iter().filter(|value| value.starts_with(DOOMED)).count();
     assert!(doomed > 0, "no transaction was aborted, so nothing shows that aborted records stay unseen");

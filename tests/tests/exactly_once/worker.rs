@@ -105,7 +105,8 @@ pub fn run(arguments: &Arguments) -> ! {
 
 /// One life: a new producer and a new member.
 fn live(arguments: &Arguments, is_over: &AtomicBool, transactions: &mut u32) -> Result<(), End> {
-    let mut config = kafka::config(&arguments.bootstrap, &[("transactional.id", &arguments.transactional_id)]);
+    let mut config =
+        kafka::config(&arguments.bootstrap, &[("transactional.id", &arguments.transactional_id)]);
     config.set("transaction.timeout.ms", "8000").set("message.timeout.ms", "8000").set("linger.ms", "1");
     let producer: ThreadedProducer<DefaultProducerContext> = config.create()?;
     producer.init_transactions(PATIENCE)?;
