@@ -13,7 +13,8 @@ use heddle_log_store::{Aborted, Disk};
 use heddle_net::{
     kafka::{
         FetchReply, FetchRequest, RequestHeader, TopicRef, decode_fetch, encode_fetch,
-        fetch::{AbortedTransaction, EpochEnd, FetchPartitionReply, FetchTopicReply},
+        fetch::{AbortedTransaction, EpochEnd, FetchPartition, FetchPartitionReply, FetchTopicReply},
+        topic::TOPIC_ID_VERSION_MIN,
     },
     outbox::Outbox,
 };

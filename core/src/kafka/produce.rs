@@ -7,7 +7,7 @@ use heddle_log_store::Disk;
 use heddle_net::{
     kafka::{
         ProduceReply, ReplyHeader, RequestHeader, StrBytes, TopicRef, decode_produce, encode_produce,
-        produce::{ProducePartitionReply, ProduceTopicReply, RecordError},
+        produce::{ProducePartitionReply, ProduceTopic, ProduceTopicReply, RecordError},
     },
     outbox::{
         Outbox, ReplySlot,

@@ -121,4 +121,4 @@ fn an_answer_comes_although_the_last_handle_is_gone() {
     assert_eq!(answered, Ok(end));
 }
 
-const SHAPE: PayloadShape = PayloadShape { record_bytes: 50, random_ratio: 1.0, pool: 1, seed: 1 };
+const SHAPE: PayloadShape = PayloadShape { record_bytes: 50, random_ratio: 1.0, pool: 1, keys: 0, seed: 1 };

@@ -12,7 +12,7 @@ use crate::kafka::{
 };
 
 /// Apis that only brokers and tools of Kafka's own control plane send: there the connection is closed.
-const SILENT: [ApiKey; 26] = [
+const SILENT: [ApiKey; 25] = [
     ApiKey::WriteTxnMarkers,
     ApiKey::DeleteAcls,
     ApiKey::AlterReplicaLogDirs,

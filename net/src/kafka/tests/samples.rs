@@ -168,7 +168,7 @@ pub fn request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> 
         ApiKey::DescribeClientQuotas => describe_client_quotas(rng).into(),
         ApiKey::AlterClientQuotas => alter_client_quotas(rng).into(),
         ApiKey::DescribeTopicPartitions => describe_topic_partitions(rng).into(),
-        api => return group_request(api, version, rng).or_else(|| unserved_request(api, version, rng)),
+        api => return group_request(api, version, rng).or_else(|| unserved_request(api, rng)),
     })
 }
 
@@ -288,7 +288,7 @@ fn consumer_group_heartbeat(version: i16, rng: &mut Rng) -> ConsumerGroupHeartbe
         .with_topic_partitions(owned)
 }
 
-fn unserved_request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> {
+fn unserved_request(api: ApiKey, rng: &mut Rng) -> Option<RequestKind> {
     Some(match api {
         ApiKey::CreateAcls => create_acls(rng).into(),
         _ => return None,
