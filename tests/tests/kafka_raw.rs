@@ -396,16 +396,16 @@ fn what_is_not_served_is_answered_and_the_connection_stays() {
     }
     refused! {
         SaslHandshake 1 SaslHandshakeRequest SaslHandshakeResponse,
-        EndTxn 1 EndTxnRequest EndTxnResponse,
-        AddOffsetsToTxn 0 AddOffsetsToTxnRequest AddOffsetsToTxnResponse,
-        ListTransactions 0 ListTransactionsRequest ListTransactionsResponse,
+        DescribeAcls 1 DescribeAclsRequest DescribeAclsResponse,
+        DescribeQuorum 0 DescribeQuorumRequest DescribeQuorumResponse,
+        ShareFetch 1 ShareFetchRequest ShareFetchResponse,
     }
     let counted = broker.metrics().sum("requests_unsupported") - before;
     assert_eq!(counted, 4, "each refusal is counted");
 
-    let asked = FindCoordinatorRequest::default().with_key_type(1).with_coordinator_keys(vec![words("txn")]);
-    let reply: FindCoordinatorResponse = raw.kafka(ApiKey::FindCoordinator, 4, &asked);
-    assert_eq!(reply.coordinators[0].error_code, unsupported);
+    let asked = FindCoordinatorRequest::default().with_key_type(2).with_coordinator_keys(vec![words("share")]);
+    let reply: FindCoordinatorResponse = raw.kafka(ApiKey::FindCoordinator, 6, &asked);
+    assert_eq!(reply.coordinators[0].error_code, code(ErrorCode::InvalidRequest));
 
     let reply: MetadataResponse =
         raw.kafka(ApiKey::Metadata, 9, &MetadataRequest::default().with_topics(Some(vec![])));
