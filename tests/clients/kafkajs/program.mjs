@@ -236,6 +236,8 @@ test('delete records', async () => {
   const name = await create(topic('delete'))
   await send(name, Array.from({ length: 10 }, (_, number) => `${number}`))
   await administer(async admin => {
+    // kafkajs 2.2.4 deletes only from topics it has metadata of, and asks for none by itself.
+    expect((await admin.fetchTopicOffsets(name))[0].low, '0', 'the first offset')
     await admin.deleteTopicRecords({ topic: name, partitions: [{ partition: 0, offset: '4' }] })
     expect((await admin.fetchTopicOffsets(name))[0].low, '4', 'the first offset left')
   })
