@@ -403,7 +403,8 @@ fn what_is_not_served_is_answered_and_the_connection_stays() {
     let counted = broker.metrics().sum("requests_unsupported") - before;
     assert_eq!(counted, 4, "each refusal is counted");
 
-    let asked = FindCoordinatorRequest::default().with_key_type(2).with_coordinator_keys(vec![words("share")]);
+    let asked =
+        FindCoordinatorRequest::default().with_key_type(2).with_coordinator_keys(vec![words("share")]);
     let reply: FindCoordinatorResponse = raw.kafka(ApiKey::FindCoordinator, 6, &asked);
     assert_eq!(reply.coordinators[0].error_code, code(ErrorCode::InvalidRequest));
 

@@ -53,14 +53,13 @@ impl TransactionCoordinator {
         }
     }
 
+    /// An id that is not known, or no longer. As in Kafka, who the client says it was does not matter then: there is nobody
+    /// left to fence, and some clients always say producer 0.
     fn first_life(
         &mut self,
         output: &mut Output,
         request: &InitProducerId,
     ) -> Result<ProducerIdentity, Refusal> {
-        if request.current.is_some() {
-            return Err(ErrorCode::InvalidProducerIdMapping.into());
-        }
         if self.entries.len() >= self.config.ids_max {
             return Err(ErrorCode::PolicyViolation.into());
         }

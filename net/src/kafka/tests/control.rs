@@ -295,7 +295,8 @@ fn metadata_says_what_its_version_can_say() {
 fn an_old_find_coordinator_gets_the_first_answer() {
     for version in 0..=3 {
         let header = ReplyHeader { api: ApiKey::FindCoordinator, version, correlation: 3 };
-        let bytes = encode_reply(header, full_reply(ApiKey::FindCoordinator, 6), &mut BytesMut::new()).unwrap();
+        let bytes =
+            encode_reply(header, full_reply(ApiKey::FindCoordinator, 6), &mut BytesMut::new()).unwrap();
         let (_, ResponseKind::FindCoordinator(read)) = read_reply(ApiKey::FindCoordinator, version, bytes)
         else {
             panic!("another api");

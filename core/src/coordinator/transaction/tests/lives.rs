@@ -37,8 +37,12 @@ fn a_raised_epoch_can_be_asked_for_twice_and_fences_what_is_older() {
     for old in [first, identity(7, 1), identity(7, 3), identity(8, 2)] {
         assert_eq!(refused(&mut driver, init("a", Some(old), None)), fenced, "{old:?}");
     }
-    let unknown = refused(&mut driver, init("z", Some(first), Some(1)));
-    assert_eq!(unknown, Refusal::Error(ErrorCode::InvalidProducerIdMapping));
+    let unknown = driver.ask(init("z", Some(first), Some(1)));
+    assert_eq!(
+        unknown,
+        Some(Reply::InitProducerId(Ok(identity(1, 0)))),
+        "an id that was forgotten begins anew"
+    );
 }
 
 #[test]
