@@ -9,19 +9,16 @@ use heddle_proto::{error::ErrorCode, ids::TopicId};
 use regex::Regex;
 
 use super::{ConsumerGroup, Refusal};
-use crate::{
-    coordinator::{
-        group::{
-            assignor::Topic,
-            config::GroupConfig,
-            context::Context,
-            ids::{TopicName, TopicRegex},
-            record::{ConsumerMemberValue, GroupRecord, ResolvedRegexValue},
-            topics::TopicImage,
-        },
-        pattern::compile_whole,
+use crate::coordinator::{
+    group::{
+        assignor::Topic,
+        config::GroupConfig,
+        context::Context,
+        ids::{TopicName, TopicRegex},
+        record::{ConsumerMemberValue, GroupRecord, ResolvedRegexValue},
+        topics::TopicImage,
     },
-    metadata::internal::InternalTopic,
+    pattern::compile_whole,
 };
 
 /// Compiles an expression; as in Kafka the whole name must match.
@@ -41,9 +38,8 @@ pub fn compile(config: &GroupConfig, regex: &TopicRegex) -> Result<Regex, Refusa
 }
 
 fn matching(image: &TopicImage, regex: &Regex) -> BTreeSet<TopicName> {
-    // A pattern that happens to fit the broker's own topics does not mean them.
-    let names = image.iter().map(|(name, _)| name).filter(|name| InternalTopic::of(name.as_str()).is_none());
-    names.filter(|name| regex.is_match(name.as_str())).cloned().collect()
+    // The broker's own topics too, as in Kafka: who does not want them says so in the pattern.
+    image.iter().map(|(name, _)| name).filter(|name| regex.is_match(name.as_str())).cloned().collect()
 }
 
 /// FNV-1a with 64 bits: the same on every machine and in every version, as it goes into records.
