@@ -27,6 +27,9 @@ enum Op {
     Sync { log: u8, flushed: bool },
     Retain { log: u8, kib: u8 },
     NextEpoch { log: u8 },
+    Cut { log: u8, part: u8 },
+    BeginAnew { log: u8, at: u8 },
+    CutAndCrash { log: u8, part: u8, anew: bool, polls: u16 },
     DeleteRecords { log: u8, part: u8 },
     Delete { log: u8 },
     Reopen { cores: u8 },
@@ -48,6 +51,7 @@ fn timestamp(at: Offset) -> i64 {
     1_000_000 + (at.get() * 7) % 50 + at.get()
 }
 
+#[derive(Clone)]
 struct Batch {
     base: Offset,
     next: Offset,
@@ -58,6 +62,8 @@ struct Batch {
 #[derive(Default)]
 struct Model {
     batches: Vec<Batch>,
+    /// Where it began, when it began anew.
+    begin: Offset,
     /// A start that `delete_records` or retention made durable.
     start: Offset,
     durable: Offset,
@@ -68,7 +74,7 @@ struct Model {
 
 impl Model {
     fn end(&self) -> Offset {
-        self.batches.last().map_or(Offset::ZERO, |batch| batch.next)
+        self.batches.last().map_or(self.begin, |batch| batch.next)
     }
 
     fn config(&self) -> LogConfig {
@@ -236,6 +242,106 @@ impl Test {
         model.start = model.start.max(start);
     }
 
+    /// A batch boundary somewhere in what is readable.
+    fn boundary(&self, slot: u8, part: u8) -> Offset {
+        let (model, start) = (&self.models[&slot], self.log(slot).positions().start);
+        let ends: Vec<Offset> =
+            model.batches.iter().map(|batch| batch.next).filter(|end| *end >= start).collect();
+        match ends.len() {
+            0 => self.log(slot).positions().written,
+            count => ends[count * usize::from(part) / 256],
+        }
+    }
+
+    /// Sets the owner back, as it must before a cut.
+    fn set_owner_back(&mut self, slot: u8, to: Offset, anew: bool) {
+        let id = self.log(slot).id();
+        let model = self.models.get_mut(&slot).unwrap();
+        model.batches.retain(|batch| !anew && batch.next <= to);
+        model.begin = if anew { to } else { model.begin };
+        model.start = if anew { to } else { model.start.min(to) };
+        model.durable = if anew { to } else { model.durable.min(to) };
+        let state = OwnerState { batches: model.batches.len() as u64, end: to.get() };
+        let owner = &self.world.node(self.partition(slot)).owner;
+        owner.states.borrow_mut().insert(id, state);
+    }
+
+    /// What was reported before a cut, or while it waited, says nothing any more.
+    fn forget_durable(&mut self, slot: u8) {
+        let id = self.log(slot).id();
+        self.world.node(self.partition(slot)).owner.durable.borrow_mut().remove(&id);
+    }
+
+    fn cut(&mut self, slot: u8, part: u8) {
+        let to = self.boundary(slot, part);
+        self.note_durable();
+        self.set_owner_back(slot, to, false);
+        let log = self.log(slot);
+        self.world.run(log.cut(to)).unwrap();
+        self.forget_durable(slot);
+        assert_eq!(log.positions().written, to);
+        self.read_all(slot);
+    }
+
+    fn begin_anew(&mut self, slot: u8, at: Offset) {
+        self.note_durable();
+        self.set_owner_back(slot, at, true);
+        let log = self.log(slot);
+        self.world.run(log.begin_anew(at)).unwrap();
+        self.forget_durable(slot);
+        let positions = log.positions();
+        assert_eq!((positions.start, positions.written), (at, at));
+    }
+
+    /// Cuts the power in the middle of a cut. Afterwards it was made or not; what lies before it is there.
+    fn cut_and_crash(&mut self, slot: u8, part: u8, anew: bool, polls: u16) {
+        let to = self.boundary(slot, part);
+        self.note_durable();
+        let log = self.log(slot);
+        let before = self.models.remove(&slot).unwrap();
+        let (epoch, flushed, retention_bytes) = (before.epoch, before.flushed, before.retention_bytes);
+        let begun =
+            Model { epoch, flushed, retention_bytes, begin: to, start: to, durable: to, ..Model::default() };
+        let cut = Model {
+            batches: before.batches.iter().filter(|batch| batch.next <= to).cloned().collect(),
+            begin: before.begin,
+            start: before.start,
+            durable: before.durable.min(to),
+            ..Model { epoch, flushed, retention_bytes, ..Model::default() }
+        };
+        let mut left = u32::from(polls);
+        self.models.insert(slot, before);
+        let id = log.id();
+        let owner = self.world.node(self.partition(slot)).owner.clone();
+        let state = match anew {
+            true => OwnerState { batches: 0, end: to.get() },
+            false => OwnerState { batches: cut.batches.len() as u64, end: to.get() },
+        };
+        owner.states.borrow_mut().insert(id, state);
+        let mut cutting =
+            Box::pin(async move { if anew { log.begin_anew(to).await } else { log.cut(to).await } });
+        self.world.run(std::future::poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            left = left.saturating_sub(1);
+            let done = std::future::Future::poll(cutting.as_mut(), cx).is_ready();
+            if done || left == 0 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+        }));
+        drop(cutting);
+        self.world.crash();
+        self.world.open(2).unwrap();
+        let positions = self.log(slot).positions();
+        let was_cut = match anew {
+            true => positions.start == to && positions.written == to,
+            false => positions.written <= to,
+        };
+        if was_cut {
+            self.models.insert(slot, if anew { begun } else { cut });
+        }
+        for slot in 0..SLOTS as u8 {
+            self.check_recovered(slot);
+        }
+    }
+
     fn delete(&mut self, slot: u8) {
         let gone = self.partition(slot);
         let store = self.world.node(gone).store.clone();
@@ -351,6 +457,11 @@ impl Test {
                 self.world.wait(Duration::from_secs(11));
             }
             Op::NextEpoch { log } => self.models.get_mut(&slot(log)).unwrap().epoch += 1,
+            Op::Cut { log, part } => self.cut(slot(log), *part),
+            Op::BeginAnew { log, at } => self.begin_anew(slot(log), Offset::new(i64::from(*at))),
+            Op::CutAndCrash { log, part, anew, polls } => {
+                self.cut_and_crash(slot(log), *part, *anew, *polls);
+            }
             Op::DeleteRecords { log, part } => self.delete_records(slot(log), *part),
             Op::Delete { log } => self.delete(slot(log)),
             Op::Reopen { cores } => {
@@ -441,6 +552,10 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (any::<u8>(), any::<u8>()).prop_map(|(log, kib)| Op::Retain { log, kib }),
         1 => any::<u8>().prop_map(|log| Op::NextEpoch { log }),
         1 => (any::<u8>(), any::<u8>()).prop_map(|(log, part)| Op::DeleteRecords { log, part }),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(log, part)| Op::Cut { log, part }),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(log, at)| Op::BeginAnew { log, at }),
+        2 => (any::<u8>(), any::<u8>(), any::<bool>(), 0..400u16)
+            .prop_map(|(log, part, anew, polls)| Op::CutAndCrash { log, part, anew, polls }),
         1 => any::<u8>().prop_map(|log| Op::Delete { log }),
         2 => any::<u8>().prop_map(|cores| Op::Reopen { cores }),
         4 => any::<u8>().prop_map(|cores| Op::Crash { cores }),

@@ -15,7 +15,7 @@ use crate::event::{Event, Lock};
 use crate::segment::Segments;
 use crate::segment::drain_header::DrainHeader;
 use crate::segment::markers::PlacedMarker;
-use crate::types::{Damage, LogConfig, LogId, LogPositions, SyncMode};
+use crate::types::{Cut, Damage, LogConfig, LogId, LogPositions, SyncMode};
 
 /// Where a partition's newest durable state record is.
 #[derive(Copy, Clone, Debug, Default)]
@@ -88,6 +88,14 @@ pub(crate) struct LogInner {
     /// Drained bytes since the last state record.
     pub(crate) unrecorded_bytes: Cell<u64>,
     pub(crate) deleted: Cell<bool>,
+    /// A cut is under way: nothing joins the WAL.
+    pub(crate) cutting: Cell<Option<Cut>>,
+    /// The WAL is to be told of the cut.
+    pub(crate) cut_due: Cell<bool>,
+    /// The WAL has been told.
+    pub(crate) cut_durable: Cell<bool>,
+    /// How often the log has been cut: readers of before stop.
+    pub(crate) cut_count: Cell<u32>,
     /// The owner knows this log: it may be asked for a snapshot.
     pub(crate) attached: Cell<bool>,
     /// Somebody waits until everything below is durable.
@@ -133,6 +141,10 @@ impl LogInner {
             state_due: Cell::default(),
             unrecorded_bytes: Cell::default(),
             deleted: Cell::default(),
+            cutting: Cell::default(),
+            cut_due: Cell::default(),
+            cut_durable: Cell::default(),
+            cut_count: Cell::default(),
             attached: Cell::new(true),
             flush_target: Cell::default(),
             flush_at: Cell::default(),
@@ -163,7 +175,7 @@ impl LogInner {
         self.positions.get()
     }
 
-    /// The only place where positions change. They never go back, and keep their order.
+    /// Where positions change. They keep their order, and only [`Self::cut_to`] takes them back.
     pub(crate) fn set_positions(&self, next: LogPositions) {
         let last = self.positions.get();
         assert!(next.start <= next.durable && next.durable <= next.written, "{}: {next:?}", self.partition);
@@ -173,6 +185,25 @@ impl LogInner {
             self.partition
         );
         self.positions.set(next);
+    }
+
+    /// Takes positions back to a cut, and forgets the damage behind it.
+    pub(crate) fn cut_to(&self, cut: Cut) {
+        let LogPositions { start, durable, .. } = self.positions.get();
+        let (start, durable) = match cut.begins_anew {
+            true => (cut.to, cut.to),
+            false => (start, durable.min(cut.to)),
+        };
+        assert!(start <= cut.to, "{}: a cut before the start", self.partition);
+        self.positions.set(LogPositions { start, durable, written: cut.to });
+        let within = |at: Offset| if cut.begins_anew { cut.to } else { at.min(cut.to) };
+        self.drained.set(within(self.drained.get()));
+        self.joined.set(within(self.joined.get()));
+        self.flush_target.set(self.flush_target.get().min(cut.to));
+        self.durable_state.set(DurableState::default());
+        self.damage.borrow_mut().take_if(|damage| cut.begins_anew || damage.offset >= cut.to);
+        self.markers.borrow_mut().retain(|placed| !cut.begins_anew && placed.offset < cut.to);
+        self.cut_count.set(self.cut_count.get() + 1);
     }
 
     pub(crate) fn drained(&self) -> Offset {

@@ -17,7 +17,7 @@ use heddle_proto::ids::{Offset, TopicPartition};
 use crate::disk::Disk;
 use crate::error::{ReadError, StorageError};
 use crate::store::shared::Store;
-use crate::types::{Damage, LogConfig, LogId, LogPositions, SyncMode};
+use crate::types::{Cut, Damage, LogConfig, LogId, LogPositions, SyncMode};
 use inner::LogInner;
 
 /// A handle to one log. Cheap to clone; lives on the core that owns the store.
@@ -101,9 +101,10 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// [`ReadError::Deleted`] if the log is deleted meanwhile.
     pub async fn flush(&self) -> Result<(), ReadError> {
-        let target = self.inner.positions().written;
-        self.inner.flush_target.set(target.max(self.inner.flush_target.get()));
+        let written = self.inner.positions().written;
+        self.inner.flush_target.set(written.max(self.inner.flush_target.get()));
         loop {
+            let target = written.min(self.inner.positions().written);
             let progress = self.inner.progress.listen();
             if self.inner.deleted.get() {
                 return Err(ReadError::Deleted);
@@ -131,6 +132,29 @@ impl<D: Disk> Log<D> {
         self.store.advance_start(&self.inner, before).await?;
         self.store.remove_old_segments(&self.inner).await?;
         Ok(self.inner.positions().start)
+    }
+
+    /// Takes back everything from `to` on: the next batch begins there. Durable on return. Readers of what is taken back find
+    /// the end of the log. The owner has set its state back to what lies before `to`, appends nothing and starts no other
+    /// cut or flush meanwhile, and never drops the future before it has ended. Needs the commit loop to be running.
+    ///
+    /// # Errors
+    /// If the disk fails; the process must exit.
+    ///
+    /// # Panics
+    /// If `to` lies outside the log or within a batch.
+    pub async fn cut(&self, to: Offset) -> Result<(), StorageError> {
+        let positions = self.inner.positions();
+        assert!(positions.start <= to && to <= positions.written, "a cut at {to} of {positions:?}");
+        self.store.cut(&self.inner, Cut { to, begins_anew: false }).await
+    }
+
+    /// Takes back everything: the log is empty and begins at `start`, wherever it was before. As [`Self::cut`] in all else.
+    ///
+    /// # Errors
+    /// As [`Self::cut`].
+    pub async fn begin_anew(&self, start: Offset) -> Result<(), StorageError> {
+        self.store.cut(&self.inner, Cut { to: start, begins_anew: true }).await
     }
 
     /// Largest record timestamp and the first record that carries it, or `None` if the log is empty.

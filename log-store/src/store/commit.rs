@@ -23,7 +23,7 @@ use crate::error::{IoContext, StorageError};
 use crate::event::JobSet;
 use crate::layout;
 use crate::log::inner::{DurableState, LogInner, SegmentsEnd};
-use crate::types::WriteTimes;
+use crate::types::{Cut, WriteTimes};
 use crate::wal::frame::{self, Entry, EntryKind, FrameHeader};
 use crate::wal::state::PartitionState;
 
@@ -35,6 +35,7 @@ struct Filling {
     /// For each log with batches in here, where they end.
     ends: Vec<(Rc<LogInner>, Offset)>,
     states: Vec<(Rc<LogInner>, DurableState)>,
+    cuts: Vec<Rc<LogInner>>,
     sealed: Instant,
 }
 
@@ -46,6 +47,7 @@ impl Filling {
             bytes_max,
             ends: Vec::new(),
             states: Vec::new(),
+            cuts: Vec::new(),
             sealed: Instant::now(),
         }
     }
@@ -69,6 +71,7 @@ struct Group {
     has_entries: bool,
     ends: Vec<(Rc<LogInner>, Offset)>,
     states: Vec<(Rc<LogInner>, DurableState)>,
+    cuts: Vec<Rc<LogInner>>,
     sealed: Instant,
     submitted: Instant,
 }
@@ -199,6 +202,9 @@ impl<D: Disk> Store<D> {
     }
 
     fn join(&self, log: &Rc<LogInner>, filling: &mut Filling) -> Joined {
+        if let Some(cut) = log.cutting.get() {
+            return join_cut(log, cut, filling);
+        }
         if !log.avoids_wal()
             && !log.deleted.get()
             && let Joined::FrameFull = join_batches(log, filling)
@@ -320,7 +326,7 @@ impl<D: Disk> Store<D> {
         for (log, end) in &filling.ends {
             current.batches.insert(log.id, (log.clone(), *end));
         }
-        for (log, _) in &filling.states {
+        for log in filling.states.iter().map(|(log, _)| log).chain(&filling.cuts) {
             current.states.insert(log.id, log.clone());
         }
         add(&self.counters.wal_frames, 1);
@@ -329,10 +335,11 @@ impl<D: Disk> Store<D> {
             sequence,
             durable_sequence: header.durable_sequence,
             generation: place.generation,
-            batch_count: filling.entries.len() as u64 - filling.states.len() as u64,
+            batch_count: (filling.entries.len() - filling.states.len() - filling.cuts.len()) as u64,
             has_entries: !filling.entries.is_empty(),
             ends: filling.ends,
             states: filling.states,
+            cuts: filling.cuts,
             sealed: filling.sealed,
             submitted: Instant::now(),
         };
@@ -365,6 +372,10 @@ impl<D: Disk> Store<D> {
             log.progress.notify();
             self.progress.notify();
         }
+        for log in group.cuts {
+            log.cut_durable.set(true);
+            log.progress.notify();
+        }
         add(&self.counters.wal_batches, group.batch_count);
         for (log, end) in group.ends {
             self.advance_durable(&log, end, times);
@@ -394,6 +405,29 @@ impl<D: Disk> Store<D> {
             self.frame_wanted.set(true);
         }
     }
+}
+
+/// While a cut is under way the WAL hears of nothing else.
+fn join_cut(log: &Rc<LogInner>, cut: Cut, filling: &mut Filling) -> Joined {
+    if !log.cut_due.get() {
+        return Joined::Everything;
+    }
+    if !filling.fits(0) {
+        return Joined::FrameFull;
+    }
+    log.cut_due.set(false);
+    let entry = Entry {
+        kind: EntryKind::Cut,
+        partition: log.partition,
+        base: cut.to,
+        offset_count: u32::from(cut.begins_anew),
+        epoch: Epoch::NONE,
+        payload_bytes: 0,
+        payload_crc: crc32c(&[]),
+    };
+    filling.push(entry, Bytes::new());
+    filling.cuts.push(log.clone());
+    Joined::Everything
 }
 
 fn join_batches(log: &Rc<LogInner>, filling: &mut Filling) -> Joined {

@@ -29,9 +29,9 @@ use crate::wal::state::PartitionState;
 
 /// A segment file found on disk.
 #[derive(Copy, Clone)]
-struct FoundSegment {
-    base: Offset,
-    file_bytes: u64,
+pub(crate) struct FoundSegment {
+    pub(crate) base: Offset,
+    pub(crate) file_bytes: u64,
 }
 
 /// What is known while one partition is put together.
@@ -104,10 +104,17 @@ impl<D: Disk> Store<D> {
             return self.recover_deleted(partition, found.state.as_ref()).await;
         }
         let log = self.log(partition, LogConfig::default());
+        let mut found = found;
         let dir = self.partition_dir(&log);
         self.finish_compaction(&dir).await?;
+        if let Some(cut) = found.cut {
+            self.finish_cut(&log, cut).await?;
+        }
         let segments = self.list_segments(&dir).await?;
         let first = segments.first().map(|segment| segment.base);
+        if let Some(cut) = found.cut {
+            found.state = found.state.map(|state| state.cut(cut, first));
+        }
         let start = found.state.as_ref().map_or(first.unwrap_or(Offset::ZERO), |state| state.start);
         let start = start.max(found.start_min);
         let end =
@@ -143,7 +150,7 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    async fn list_segments(&self, dir: &Path) -> Result<Vec<FoundSegment>, StorageError> {
+    pub(crate) async fn list_segments(&self, dir: &Path) -> Result<Vec<FoundSegment>, StorageError> {
         let entries = self.disk.list(dir).await.context("list", dir)?;
         let found = entries.iter().filter(|entry| !entry.is_dir).filter_map(|entry| {
             let base = layout::parse_segment_file(&entry.name)?;

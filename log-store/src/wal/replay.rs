@@ -17,6 +17,7 @@ use crate::disk::{Disk, DiskFile, OpenMode, ReadBuffer, read_parallel};
 use crate::error::{IoContext, StorageError};
 use crate::layout;
 use crate::options::{Options, WAL_FILE_BYTES_MAX};
+use crate::types::Cut;
 
 /// A batch found in a WAL.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,6 +43,8 @@ pub struct RecoveredPartition {
     pub start_min: Offset,
     /// The partition was deleted.
     pub deleted: bool,
+    /// A cut that no state record follows: the segments may still hold what lies behind it.
+    pub(crate) cut: Option<Cut>,
 }
 
 /// Partitions by name. Ordered, so that recovery is the same every time.
@@ -77,6 +80,7 @@ impl WalContents {
             known.batches.extend(found.batches);
             known.start_min = known.start_min.max(found.start_min);
             known.deleted |= found.deleted;
+            known.cut = found.cut.or(known.cut);
             found.state.into_iter().for_each(|state| known.note_state(state));
         }
         self.lost_frames.extend(other.lost_frames);
@@ -86,6 +90,15 @@ impl WalContents {
 }
 
 impl RecoveredPartition {
+    /// What was said before a cut counts only up to there.
+    fn note_cut(&mut self, cut: Cut) {
+        self.batches.retain(|batch| !cut.begins_anew && batch.next <= cut.to);
+        if cut.begins_anew {
+            self.start_min = cut.to;
+        }
+        self.cut = Some(cut);
+    }
+
     fn note_state(&mut self, state: PartitionState) {
         if self.state.as_ref().is_none_or(|known| known.version < state.version) {
             self.state = Some(state);
@@ -280,9 +293,13 @@ fn take_entries(found: Found, contents: &mut WalContents) {
                 epoch: entry.epoch,
                 bytes: payload,
             }),
+            EntryKind::Cut => {
+                known.note_cut(Cut { to: entry.base, begins_anew: entry.offset_count > 0 });
+            }
             EntryKind::State => {
                 known.start_min = known.start_min.max(entry.base);
                 known.deleted |= entry.offset_count > 0;
+                known.cut = None;
                 payload
                     .as_ref()
                     .and_then(PartitionState::decode)

@@ -5,6 +5,7 @@ use heddle_proto::ids::{Offset, Timestamp};
 
 use super::frame::STATE_BYTES_MAX;
 use crate::codec::{Reader, Writer};
+use crate::types::Cut;
 
 const VERSION: u8 = 1;
 const FLAG_DELETED: u8 = 1;
@@ -70,6 +71,28 @@ impl PartitionState {
             snapshot: snapshot(&mut from, bytes)?,
         };
         (from.is_empty() && state.is_consistent()).then_some(state)
+    }
+
+    /// What of it holds after a cut that came later, when the first segment left begins at `first`. Where it says more than
+    /// that, all of the segments are to be read again.
+    pub(crate) fn cut(self, cut: Cut, first: Option<Offset>) -> Self {
+        let start = if cut.begins_anew { cut.to } else { self.start };
+        let damage = self.damage.filter(|damage| !cut.begins_anew && *damage < cut.to);
+        if !cut.begins_anew && self.drained <= cut.to && self.snapshot_end <= cut.to {
+            return Self { damage, ..self };
+        }
+        let begin = first.unwrap_or(start);
+        Self {
+            start,
+            segment_base: begin,
+            position: 0,
+            drained: begin,
+            segment_max_timestamp: Timestamp::NONE,
+            damage,
+            snapshot_end: begin,
+            snapshot: Bytes::new(),
+            ..self
+        }
     }
 
     fn is_consistent(&self) -> bool {
