@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use heddle_proto::ids::{Epoch, NodeId, TopicPartition};
+use heddle_proto::ids::{Epoch, NodeId, Offset, TopicPartition};
 use heddle_replication::leadership::Leadership;
 use heddle_replication::message::Life;
 use heddle_replication::quorum::InSync;
@@ -112,7 +112,10 @@ impl Controller {
             Packet::Heartbeat(life) if self.lives.get(&from) == Some(&life) => {
                 self.heard_at.insert(from, now);
             }
-            Packet::Answer(partition, epoch, answer) => {
+            Packet::Answer(partition, epoch, mut answer) => {
+                if self.bug == Some(Bug::ElectsShortest) {
+                    (answer.accepted, answer.end) = (Epoch::new(0), Offset::new(i64::MAX - answer.end.get()));
+                }
                 let Some(partition) = self.partitions.get_mut(&partition) else { return };
                 if partition.leadership.electing() == Some(epoch) {
                     partition.answered.insert(from);

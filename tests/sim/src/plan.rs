@@ -17,6 +17,8 @@ pub enum Bug {
     AltersRecord,
     /// The controller grants an epoch to two nodes.
     TwoPrimaries,
+    /// The controller takes the shortest log for the longest.
+    ElectsShortest,
     /// A node hides the newest committed record from readers.
     HidesNewest,
     /// A node never hears that its promises are on stable storage.

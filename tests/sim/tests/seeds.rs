@@ -71,6 +71,11 @@ fn committers_finds_two_primaries() {
 }
 
 #[test]
+fn halted_finds_a_controller_that_elects_the_shortest_log() {
+    finds("halted", |plan| three(plan, Bug::ElectsShortest));
+}
+
+#[test]
 fn unseen_finds_a_hidden_record() {
     finds("unseen", |plan| {
         three(plan, Bug::HidesNewest);
