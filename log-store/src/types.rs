@@ -49,6 +49,13 @@ pub(crate) struct Cut {
     pub(crate) begins_anew: bool,
 }
 
+impl Cut {
+    /// What lies before this offset stays.
+    pub(crate) fn kept_to(self) -> Offset {
+        if self.begins_anew { Offset::ZERO } else { self.to }
+    }
+}
+
 /// How a log becomes durable.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum SyncMode {

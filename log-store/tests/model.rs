@@ -8,11 +8,12 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use heddle_log_store::{AppendError, Disk, Log, LogConfig, MemoryDisk, ReadError, SyncMode};
-use heddle_proto::batch::BatchHeader;
+use heddle_log_store::{AppendError, Disk, Log, LogConfig, MemoryDisk, ReadError, StorageError, SyncMode};
 use heddle_proto::ids::{Offset, Timestamp, TopicPartition};
 use proptest::prelude::*;
 use support::{OwnerState, World, make_batch, partition, tiny};
@@ -29,7 +30,7 @@ enum Op {
     NextEpoch { log: u8 },
     Cut { log: u8, part: u8 },
     BeginAnew { log: u8, at: u8 },
-    CutAndCrash { log: u8, part: u8, anew: bool, polls: u16 },
+    CutAndCrash { log: u8, part: u8, anew: bool, polls: u16, recovery_polls: u16 },
     DeleteRecords { log: u8, part: u8 },
     Delete { log: u8 },
     Reopen { cores: u8 },
@@ -59,7 +60,7 @@ struct Batch {
 }
 
 /// What one log must look like.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Model {
     batches: Vec<Batch>,
     /// Where it began, when it began anew.
@@ -90,6 +91,14 @@ impl Model {
         }
     }
 
+    /// What is left after a cut, all of it durable.
+    fn cut(&self, to: Offset, anew: bool) -> Self {
+        let stays = |batch: &&Batch| !anew && batch.next <= to;
+        let (begin, start) = if anew { (to, to) } else { (self.begin, self.start) };
+        let batches = self.batches.iter().filter(stays).cloned().collect();
+        Self { batches, begin, start, durable: to, ..*self }
+    }
+
     fn expect(&self, from: Offset) -> impl Iterator<Item = &Batch> {
         self.batches.iter().filter(move |batch| batch.next > from)
     }
@@ -106,6 +115,11 @@ struct Test {
 }
 
 const SLOTS: usize = 4;
+
+type Cutting = Pin<Box<dyn Future<Output = Result<(), StorageError>>>>;
+
+/// A recovery after a cut is interrupted after fewer polls than this, or not at all.
+const RECOVERY_POLLS: u16 = 120;
 
 impl Test {
     fn new(seed: u64) -> Self {
@@ -253,17 +267,17 @@ impl Test {
         }
     }
 
-    /// Sets the owner back, as it must before a cut.
-    fn set_owner_back(&mut self, slot: u8, to: Offset, anew: bool) {
-        let id = self.log(slot).id();
+    /// Begins a cut as an owner does: its state goes back in the same moment.
+    fn start_cut(&mut self, slot: u8, to: Offset, anew: bool) -> Cutting {
+        self.note_durable();
+        let log = self.log(slot);
+        let cutting: Cutting = if anew { Box::pin(log.begin_anew(to)) } else { Box::pin(log.cut(to)) };
         let model = self.models.get_mut(&slot).unwrap();
-        model.batches.retain(|batch| !anew && batch.next <= to);
-        model.begin = if anew { to } else { model.begin };
-        model.start = if anew { to } else { model.start.min(to) };
-        model.durable = if anew { to } else { model.durable.min(to) };
+        *model = model.cut(to, anew);
         let state = OwnerState { batches: model.batches.len() as u64, end: to.get() };
         let owner = &self.world.node(self.partition(slot)).owner;
-        owner.states.borrow_mut().insert(id, state);
+        owner.states.borrow_mut().insert(log.id(), state);
+        cutting
     }
 
     /// What was reported before a cut, or while it waited, says nothing any more.
@@ -274,72 +288,40 @@ impl Test {
 
     fn cut(&mut self, slot: u8, part: u8) {
         let to = self.boundary(slot, part);
-        self.note_durable();
-        self.set_owner_back(slot, to, false);
-        let log = self.log(slot);
-        self.world.run(log.cut(to)).unwrap();
+        let cutting = self.start_cut(slot, to, false);
+        self.world.run(cutting).unwrap();
         self.forget_durable(slot);
-        assert_eq!(log.positions().written, to);
+        let positions = self.log(slot).positions();
+        assert_eq!((positions.durable, positions.written), (to, to));
         self.read_all(slot);
     }
 
     fn begin_anew(&mut self, slot: u8, at: Offset) {
-        self.note_durable();
-        self.set_owner_back(slot, at, true);
-        let log = self.log(slot);
-        self.world.run(log.begin_anew(at)).unwrap();
+        let cutting = self.start_cut(slot, at, true);
+        self.world.run(cutting).unwrap();
         self.forget_durable(slot);
-        let positions = log.positions();
-        assert_eq!((positions.start, positions.written), (at, at));
+        let positions = self.log(slot).positions();
+        assert_eq!((positions.start, positions.durable, positions.written), (at, at, at));
     }
 
-    /// Cuts the power in the middle of a cut. Afterwards it was made or not; what lies before it is there.
-    fn cut_and_crash(&mut self, slot: u8, part: u8, anew: bool, polls: u16) {
-        let to = self.boundary(slot, part);
+    /// Cuts the power in the middle of a cut, and perhaps of the recovery after it. Afterwards the cut was made, or not at all.
+    fn cut_and_crash(&mut self, slot: u8, part: u8, anew: bool, polls: u16, recovery_polls: u16) {
         self.note_durable();
-        let log = self.log(slot);
-        let before = self.models.remove(&slot).unwrap();
-        let (epoch, flushed, retention_bytes) = (before.epoch, before.flushed, before.retention_bytes);
-        let begun =
-            Model { epoch, flushed, retention_bytes, begin: to, start: to, durable: to, ..Model::default() };
-        let cut = Model {
-            batches: before.batches.iter().filter(|batch| batch.next <= to).cloned().collect(),
-            begin: before.begin,
-            start: before.start,
-            durable: before.durable.min(to),
-            ..Model { epoch, flushed, retention_bytes, ..Model::default() }
-        };
-        let mut left = u32::from(polls);
-        self.models.insert(slot, before);
-        let id = log.id();
-        let owner = self.world.node(self.partition(slot)).owner.clone();
-        let state = match anew {
-            true => OwnerState { batches: 0, end: to.get() },
-            false => OwnerState { batches: cut.batches.len() as u64, end: to.get() },
-        };
-        owner.states.borrow_mut().insert(id, state);
-        let mut cutting =
-            Box::pin(async move { if anew { log.begin_anew(to).await } else { log.cut(to).await } });
-        self.world.run(std::future::poll_fn(|cx| {
-            cx.waker().wake_by_ref();
-            left = left.saturating_sub(1);
-            let done = std::future::Future::poll(cutting.as_mut(), cx).is_ready();
-            if done || left == 0 { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
-        }));
+        let to = self.boundary(slot, part);
+        let before = self.models[&slot].clone();
+        let mut cutting = self.start_cut(slot, to, anew);
+        let is_done = self.world.run_for(u32::from(polls), &mut cutting).is_some();
         drop(cutting);
         self.world.crash();
-        self.world.open(2).unwrap();
-        let positions = self.log(slot).positions();
-        let was_cut = match anew {
-            true => positions.start == to && positions.written == to,
-            false => positions.written <= to,
-        };
-        if was_cut {
-            self.models.insert(slot, if anew { begun } else { cut });
+        if recovery_polls < RECOVERY_POLLS {
+            self.open_in_vain(1 + recovery_polls % 3, recovery_polls);
         }
-        for slot in 0..SLOTS as u8 {
-            self.check_recovered(slot);
-        }
+        let contents = self.world.open(2).unwrap();
+        assert_eq!((contents.lost_frames.len(), contents.damaged_entries), (0, 0));
+        let after = self.models[&slot].clone();
+        let candidates = if is_done { vec![after] } else { vec![after, before] };
+        self.check_one_of(slot, &candidates);
+        (0..SLOTS as u8).filter(|other| *other != slot).for_each(|other| self.check_recovered(other));
     }
 
     fn delete(&mut self, slot: u8) {
@@ -385,41 +367,53 @@ impl Test {
     }
 
     fn check_recovered(&mut self, slot: u8) {
+        let model = self.models[&slot].clone();
+        self.check_one_of(slot, &[model]);
+    }
+
+    /// What was recovered must be one of these. Rebuilds the owner's state as an owner would.
+    fn check_one_of(&mut self, slot: u8, candidates: &[Model]) {
         let log = self.log(slot);
-        let positions = log.positions();
         let (snapshot, headers) = log.recovered_state();
-        let model = self.models.get_mut(&slot).unwrap();
-        let lost = positions.written < model.durable && log.damage().is_none();
-        assert!(!lost, "slot {slot}: {positions:?} after {} was durable", model.durable);
-        assert!(positions.start >= model.start || (positions.start == positions.written && self.tainted));
-        assert!(log.damage().is_none() || self.tainted);
-        model.start = positions.start;
-        model.durable = positions.durable;
-        model.batches.retain(|batch| batch.next <= positions.written);
-        if log.damage().is_none() {
-            assert_eq!(model.end(), positions.written, "slot {slot} ends within a batch");
-        }
-        self.attach_owner(slot, &log, snapshot, &headers);
+        let state = (!self.tainted).then(|| {
+            let mut state = snapshot.map_or(OwnerState::default(), |bytes| OwnerState::decode(&bytes));
+            headers.iter().for_each(|header| state.add(header));
+            state
+        });
+        let mut misfits = Vec::new();
+        let found = candidates.iter().find_map(|candidate| {
+            let fit = self.fit(candidate, &log, state);
+            fit.map_err(|why| misfits.push(why)).ok()
+        });
+        let model = found.unwrap_or_else(|| panic!("slot {slot}: {misfits:?}"));
+        let state = OwnerState { batches: model.batches.len() as u64, end: log.positions().written.get() };
+        self.models.insert(slot, model);
+        self.world.node(self.partition(slot)).owner.states.borrow_mut().insert(log.id(), state);
         self.read_all(slot);
     }
 
-    /// Rebuilds the owner's state as an owner would, and checks it against the model.
-    fn attach_owner(
-        &mut self,
-        slot: u8,
-        log: &Log<MemoryDisk>,
-        snapshot: Option<Bytes>,
-        headers: &[BatchHeader],
-    ) {
-        let model = &self.models[&slot];
-        let truth = OwnerState { batches: model.batches.len() as u64, end: model.end().get() };
-        if !self.tainted {
-            let mut state = snapshot.map_or(OwnerState::default(), |bytes| OwnerState::decode(&bytes));
-            headers.iter().for_each(|header| state.add(header));
-            assert_eq!(state, truth, "slot {slot}");
+    /// The model as it goes on from what was recovered, or why this cannot be.
+    fn fit(&self, model: &Model, log: &Log<MemoryDisk>, state: Option<OwnerState>) -> Result<Model, String> {
+        let (positions, is_damaged) = (log.positions(), log.damage().is_some());
+        if is_damaged && !self.tainted {
+            return Err(format!("{:?} without a fault", log.damage()));
         }
-        let state = OwnerState { end: log.positions().written.get(), ..truth };
-        self.world.node(self.partition(slot)).owner.states.borrow_mut().insert(log.id(), state);
+        if positions.written < model.durable && !is_damaged {
+            return Err(format!("{positions:?} after {} was durable", model.durable));
+        }
+        if positions.start < model.start && !(positions.start == positions.written && self.tainted) {
+            return Err(format!("{positions:?} after a start at {}", model.start));
+        }
+        let mut model = Model { start: positions.start, durable: positions.durable, ..model.clone() };
+        model.batches.retain(|batch| batch.next <= positions.written);
+        if model.end() != positions.written && !is_damaged {
+            return Err(format!("{positions:?} where batches end at {}", model.end()));
+        }
+        let truth = OwnerState { batches: model.batches.len() as u64, end: model.end().get() };
+        match state {
+            Some(state) if state != truth => Err(format!("the owner gets {state:?}, not {truth:?}")),
+            _ => Ok(model),
+        }
     }
 
     fn full_disk(&mut self, appends: u8) {
@@ -459,8 +453,8 @@ impl Test {
             Op::NextEpoch { log } => self.models.get_mut(&slot(log)).unwrap().epoch += 1,
             Op::Cut { log, part } => self.cut(slot(log), *part),
             Op::BeginAnew { log, at } => self.begin_anew(slot(log), Offset::new(i64::from(*at))),
-            Op::CutAndCrash { log, part, anew, polls } => {
-                self.cut_and_crash(slot(log), *part, *anew, *polls);
+            Op::CutAndCrash { log, part, anew, polls, recovery_polls } => {
+                self.cut_and_crash(slot(log), *part, *anew, *polls, *recovery_polls);
             }
             Op::DeleteRecords { log, part } => self.delete_records(slot(log), *part),
             Op::Delete { log } => self.delete(slot(log)),
@@ -554,12 +548,13 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (any::<u8>(), any::<u8>()).prop_map(|(log, part)| Op::DeleteRecords { log, part }),
         2 => (any::<u8>(), any::<u8>()).prop_map(|(log, part)| Op::Cut { log, part }),
         1 => (any::<u8>(), any::<u8>()).prop_map(|(log, at)| Op::BeginAnew { log, at }),
-        2 => (any::<u8>(), any::<u8>(), any::<bool>(), 0..400u16)
-            .prop_map(|(log, part, anew, polls)| Op::CutAndCrash { log, part, anew, polls }),
+        2 => (any::<u8>(), any::<u8>(), any::<bool>(), 0..40u16, 0..2 * RECOVERY_POLLS).prop_map(
+            |(log, part, anew, polls, recovery_polls)| Op::CutAndCrash { log, part, anew, polls, recovery_polls }
+        ),
         1 => any::<u8>().prop_map(|log| Op::Delete { log }),
         2 => any::<u8>().prop_map(|cores| Op::Reopen { cores }),
         4 => any::<u8>().prop_map(|cores| Op::Crash { cores }),
-        2 => (any::<u8>(), 0..400u16).prop_map(|(cores, polls)| Op::CrashTwice { cores, polls }),
+        2 => (any::<u8>(), 0..RECOVERY_POLLS).prop_map(|(cores, polls)| Op::CrashTwice { cores, polls }),
         1 => any::<u8>().prop_map(|appends| Op::FullDisk { appends }),
     ]
 }
@@ -614,6 +609,24 @@ proptest! {
                 test.read_everything();
             }
         }
+    }
+}
+
+/// No state record had ever been written of the log that begins anew.
+#[test]
+fn a_new_log_begins_anew_or_is_as_before() {
+    let never = 2 * RECOVERY_POLLS;
+    for polls in 0..20 {
+        let mut test = Test::new(194_325_233_268_027);
+        let ops = [
+            Op::CutAndCrash { log: 200, part: 0, anew: false, polls: 0, recovery_polls: never },
+            Op::Crash { cores: 15 },
+            Op::FullDisk { appends: 3 },
+            Op::Append { log: 0, count: 1, records: 0, bytes: 50 },
+            Op::CutAndCrash { log: 12, part: 0, anew: true, polls, recovery_polls: never },
+        ];
+        ops.iter().for_each(|op| test.apply(op));
+        test.read_everything();
     }
 }
 

@@ -12,9 +12,9 @@ use heddle_proto::ids::{Offset, Timestamp, TopicPartition};
 use super::tail::Tail;
 use crate::compact::{Progress, SegmentRef};
 use crate::event::{Event, Lock};
-use crate::segment::Segments;
 use crate::segment::drain_header::DrainHeader;
 use crate::segment::markers::PlacedMarker;
+use crate::segment::{Segment, Segments};
 use crate::types::{Cut, Damage, LogConfig, LogId, LogPositions, SyncMode};
 
 /// Where a partition's newest durable state record is.
@@ -22,6 +22,8 @@ use crate::types::{Cut, Damage, LogConfig, LogId, LogPositions, SyncMode};
 pub(crate) struct DurableState {
     /// WAL file that holds it.
     pub(crate) generation: u64,
+    /// Its number within the life of the partition.
+    pub(crate) version: u64,
     /// Drained end it vouches for.
     pub(crate) drained: Offset,
     /// Log start it vouches for.
@@ -88,12 +90,10 @@ pub(crate) struct LogInner {
     /// Drained bytes since the last state record.
     pub(crate) unrecorded_bytes: Cell<u64>,
     pub(crate) deleted: Cell<bool>,
-    /// A cut is under way: nothing joins the WAL.
+    /// A cut is under way: nothing joins the WAL but what stays, and then the cut.
     pub(crate) cutting: Cell<Option<Cut>>,
     /// The WAL is to be told of the cut.
     pub(crate) cut_due: Cell<bool>,
-    /// The WAL has been told.
-    pub(crate) cut_durable: Cell<bool>,
     /// How often the log has been cut: readers of before stop.
     pub(crate) cut_count: Cell<u32>,
     /// The owner knows this log: it may be asked for a snapshot.
@@ -143,7 +143,6 @@ impl LogInner {
             deleted: Cell::default(),
             cutting: Cell::default(),
             cut_due: Cell::default(),
-            cut_durable: Cell::default(),
             cut_count: Cell::default(),
             attached: Cell::new(true),
             flush_target: Cell::default(),
@@ -187,22 +186,17 @@ impl LogInner {
         self.positions.set(next);
     }
 
-    /// Takes positions back to a cut, and forgets the damage behind it.
+    /// Takes positions back to a cut, and forgets the damage behind it. What stays is durable by now.
     pub(crate) fn cut_to(&self, cut: Cut) {
-        let LogPositions { start, durable, .. } = self.positions.get();
-        let (start, durable) = match cut.begins_anew {
-            true => (cut.to, cut.to),
-            false => (start, durable.min(cut.to)),
-        };
+        let start = if cut.begins_anew { cut.to } else { self.positions.get().start };
         assert!(start <= cut.to, "{}: a cut before the start", self.partition);
-        self.positions.set(LogPositions { start, durable, written: cut.to });
-        let within = |at: Offset| if cut.begins_anew { cut.to } else { at.min(cut.to) };
-        self.drained.set(within(self.drained.get()));
-        self.joined.set(within(self.joined.get()));
+        self.positions.set(LogPositions { start, durable: cut.to, written: cut.to });
+        self.drained.set(if cut.begins_anew { cut.to } else { self.drained.get().min(cut.to) });
+        self.joined.set(cut.to);
         self.flush_target.set(self.flush_target.get().min(cut.to));
-        self.durable_state.set(DurableState::default());
-        self.damage.borrow_mut().take_if(|damage| cut.begins_anew || damage.offset >= cut.to);
-        self.markers.borrow_mut().retain(|placed| !cut.begins_anew && placed.offset < cut.to);
+        self.damage.borrow_mut().take_if(|damage| damage.offset >= cut.kept_to());
+        self.markers.borrow_mut().retain(|placed| placed.offset < cut.kept_to());
+        self.compaction.set(None);
         self.cut_count.set(self.cut_count.get() + 1);
     }
 
@@ -267,6 +261,18 @@ impl LogInner {
             drained: self.drained.get(),
             max_timestamp: active.and_then(|segment| segment.max_timestamp).unwrap_or(Timestamp::NONE),
         }
+    }
+
+    /// How far the segments reach after a cut, as far as it is known before: where the cut falls into a file, that file
+    /// is to be looked through.
+    pub(crate) fn segments_end_after(&self, cut: Cut) -> SegmentsEnd {
+        if !cut.begins_anew && self.drained.get() <= cut.to {
+            return self.segments_end();
+        }
+        let segments = self.segments.borrow();
+        let holds = |segment: &&Segment| !cut.begins_anew && segment.base < cut.to && cut.to < segment.end;
+        let base = segments.holding(cut.to).filter(holds).map_or(cut.to, |segment| segment.base);
+        SegmentsEnd { segment_base: base, position: 0, drained: base, max_timestamp: Timestamp::NONE }
     }
 
     /// Whether the segment is there, in this version.

@@ -134,27 +134,34 @@ impl<D: Disk> Log<D> {
         Ok(self.inner.positions().start)
     }
 
-    /// Takes back everything from `to` on: the next batch begins there. Durable on return. Readers of what is taken back find
-    /// the end of the log. The owner has set its state back to what lies before `to`, appends nothing and starts no other
-    /// cut or flush meanwhile, and never drops the future before it has ended. Needs the commit loop to be running.
+    /// Takes back everything from `to` on: the next batch begins there. Durable when the future ends, made or not made after
+    /// a crash before that. Readers of what is taken back find the end of the log.
+    ///
+    /// The cut begins with this call, not with the first poll: before the owner next yields it sets its state back to what lies
+    /// before `to`, and from then on its snapshots say that. Until the future has ended it appends nothing, starts no other
+    /// cut and does not drop the future. Needs both loops to be running.
     ///
     /// # Errors
     /// If the disk fails; the process must exit.
     ///
     /// # Panics
-    /// If `to` lies outside the log or within a batch.
-    pub async fn cut(&self, to: Offset) -> Result<(), StorageError> {
+    /// If `to` lies outside the log or within a batch, if another cut is under way, or if the owner has not taken
+    /// [`Self::recovered_state`].
+    pub fn cut(&self, to: Offset) -> impl Future<Output = Result<(), StorageError>> + use<D> {
         let positions = self.inner.positions();
         assert!(positions.start <= to && to <= positions.written, "a cut at {to} of {positions:?}");
-        self.store.cut(&self.inner, Cut { to, begins_anew: false }).await
+        self.store.cut(&self.inner, Cut { to, begins_anew: false })
     }
 
     /// Takes back everything: the log is empty and begins at `start`, wherever it was before. As [`Self::cut`] in all else.
     ///
     /// # Errors
     /// As [`Self::cut`].
-    pub async fn begin_anew(&self, start: Offset) -> Result<(), StorageError> {
-        self.store.cut(&self.inner, Cut { to: start, begins_anew: true }).await
+    ///
+    /// # Panics
+    /// As [`Self::cut`].
+    pub fn begin_anew(&self, start: Offset) -> impl Future<Output = Result<(), StorageError>> + use<D> {
+        self.store.cut(&self.inner, Cut { to: start, begins_anew: true })
     }
 
     /// Largest record timestamp and the first record that carries it, or `None` if the log is empty.

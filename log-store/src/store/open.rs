@@ -104,7 +104,6 @@ impl<D: Disk> Store<D> {
             return self.recover_deleted(partition, found.state.as_ref()).await;
         }
         let log = self.log(partition, LogConfig::default());
-        let mut found = found;
         let dir = self.partition_dir(&log);
         self.finish_compaction(&dir).await?;
         if let Some(cut) = found.cut {
@@ -112,9 +111,6 @@ impl<D: Disk> Store<D> {
         }
         let segments = self.list_segments(&dir).await?;
         let first = segments.first().map(|segment| segment.base);
-        if let Some(cut) = found.cut {
-            found.state = found.state.map(|state| state.cut(cut, first));
-        }
         let start = found.state.as_ref().map_or(first.unwrap_or(Offset::ZERO), |state| state.start);
         let start = start.max(found.start_min);
         let end =
@@ -126,7 +122,12 @@ impl<D: Disk> Store<D> {
             rebuild.hole(start, &layout::segment_file(&dir, start), 0);
         }
         self.rebuild_segments(&mut rebuild, &segments, &found).await?;
-        let written = self.rebuild_tail(&mut rebuild, &found);
+        let mut written = self.rebuild_tail(&mut rebuild, &found);
+        if let Some(cut) = found.cut.filter(|cut| written < cut.to) {
+            // A cut is announced when everything before it is durable.
+            rebuild.hole(written.max(start), Path::new("wal"), 0);
+            written = cut.to;
+        }
         self.hand_over(&rebuild, found.state.as_ref(), written);
         self.drain_all(&rebuild.log).await?;
         if rebuild.log.drained() < written {

@@ -29,7 +29,7 @@ pub enum EntryKind {
     Batch,
     /// One partition's state record.
     State,
-    /// One partition's log ends here, whatever was said before. No payload.
+    /// One partition's log ends here, whatever was said before. The payload is the state record that holds from now on.
     Cut,
 }
 

@@ -73,25 +73,23 @@ impl PartitionState {
         (from.is_empty() && state.is_consistent()).then_some(state)
     }
 
-    /// What of it holds after a cut that came later, when the first segment left begins at `first`. Where it says more than
-    /// that, all of the segments are to be read again.
-    pub(crate) fn cut(self, cut: Cut, first: Option<Offset>) -> Self {
-        let start = if cut.begins_anew { cut.to } else { self.start };
-        let damage = self.damage.filter(|damage| !cut.begins_anew && *damage < cut.to);
-        if !cut.begins_anew && self.drained <= cut.to && self.snapshot_end <= cut.to {
-            return Self { damage, ..self };
-        }
-        let begin = first.unwrap_or(start);
+    /// What is known after a cut whose own record is damaged, from what was known before: the owner's state is gone, and all
+    /// segments are to be read again. `start_min` is the latest start that was told.
+    pub(crate) fn of_damaged_cut(before: Option<Self>, start_min: Offset, cut: Cut) -> Self {
+        let known = before.as_ref();
+        let start = known.map_or(Offset::ZERO, |known| known.start).max(start_min);
+        let begin = if cut.begins_anew { cut.to } else { Offset::ZERO };
         Self {
-            start,
+            version: known.map_or(0, |known| known.version) + 1,
+            deleted: false,
+            start: if cut.begins_anew { cut.to } else { start },
             segment_base: begin,
             position: 0,
             drained: begin,
             segment_max_timestamp: Timestamp::NONE,
-            damage,
+            damage: known.and_then(|known| known.damage).filter(|damage| *damage < cut.kept_to()),
             snapshot_end: begin,
             snapshot: Bytes::new(),
-            ..self
         }
     }
 
