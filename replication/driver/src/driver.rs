@@ -164,7 +164,7 @@ impl<D: Disk> Driver<D> {
             start: positions.start,
             durable: positions.durable,
             written: positions.written,
-            history,
+            history: history.clone(),
         };
         let mut promise = self.promises.get(&partition).copied();
         if let Some(promise) = promise.as_mut().filter(|_| is_damaged) {
@@ -174,7 +174,7 @@ impl<D: Disk> Driver<D> {
         let mut out = Vec::new();
         let replica = Replica::start(self.me, self.life, config, restored, &mut out);
         self.by_log.insert(log.id(), partition);
-        self.hosted.insert(partition, Hosted::new(replica, log, replicas, now));
+        self.hosted.insert(partition, Hosted::new(replica, (log, history), replicas, now));
         self.perform_all(now, partition, out, &[]);
     }
 
@@ -195,10 +195,10 @@ impl<D: Disk> Driver<D> {
         self.hosted.get(&partition).map(|hosted| &hosted.log)
     }
 
-    /// What the owner is to keep with the log: which epochs it is made of.
+    /// What the owner is to keep with the log: which epochs it is made of as it is, whatever the machine has already heard.
     pub fn history(&self, log: LogId) -> Option<&History> {
         let hosted = self.hosted.get(self.by_log.get(&log)?)?;
-        Some(&hosted.replica.log().history)
+        Some(hosted.history())
     }
 
     /// Metadata says who leads a partition.
@@ -230,7 +230,7 @@ impl<D: Disk> Driver<D> {
         let base = hosted.log.positions().written;
         batch::assign(&mut batch, base, epoch);
         let header = BatchHeader::parse(&batch)?;
-        hosted.log.append(batch.freeze(), &header)?;
+        hosted.append(batch.freeze(), &header)?;
         self.take(now, partition, Input::Written(header.next_offset()), &[]);
         Ok((base, header.next_offset()))
     }

@@ -4,27 +4,17 @@ use bytes::Bytes;
 use heddle_log_store::{Disk, Log, ReadError, StorageError};
 use heddle_proto::ids::{NodeId, Offset, TopicPartition};
 
+use crate::hosted::Cutting;
 use crate::promises::PromiseFiles;
 
 /// Something to wait for. One at a time for each partition, but for reads; promises one at a time.
 pub enum Job<D: Disk> {
-    /// Take back the end of a log.
+    /// Take back the end of a log, or all of it.
     Cut {
-        /// Which.
+        /// Whose.
         partition: TopicPartition,
-        /// Its log.
-        log: Log<D>,
-        /// From here on.
-        to: Offset,
-    },
-    /// Let a log begin anew.
-    Begin {
-        /// Which.
-        partition: TopicPartition,
-        /// Its log.
-        log: Log<D>,
-        /// Here.
-        start: Offset,
+        /// The cut, which has begun.
+        cutting: CutJob,
     },
     /// Write all promises.
     Promises {
@@ -40,6 +30,9 @@ pub enum Job<D: Disk> {
     /// Read batches for a stream.
     Read(ReadJob<D>),
 }
+
+/// See [`Job::Cut`].
+pub struct CutJob(pub(crate) Cutting);
 
 /// See [`Job::Read`].
 pub struct ReadJob<D: Disk> {
@@ -95,12 +88,8 @@ impl<D: Disk> Job<D> {
     /// [`JobError`]: the process must exit, what is on the disk is known again only after recovery.
     pub async fn run(self) -> Result<Done, JobError> {
         match self {
-            Job::Cut { partition, log, to } => {
-                log.cut(to).await?;
-                Ok(Done::Cut(partition))
-            }
-            Job::Begin { partition, log, start } => {
-                log.begin_anew(start).await?;
+            Job::Cut { partition, cutting } => {
+                cutting.0.await?;
                 Ok(Done::Cut(partition))
             }
             Job::Promises { files, table, number } => {

@@ -7,8 +7,8 @@
 //!
 //! # What the owner does
 //!
-//! - It passes on what the log store's hooks say: [`Driver::durable`] and [`Driver::snapshot`], never from within a call
-//!   of the driver.
+//! - It passes on what the log store's hooks say ([`Driver::durable`]) and answers what they ask ([`Driver::history`]),
+//!   never from within a call of the driver.
 //! - After each turn it takes [`Driver::jobs`], [`Driver::events`] and [`Driver::flush`], and calls [`Driver::tick`]
 //!   every few milliseconds.
 //! - A job that fails with an error of the disk ends the process.
@@ -24,5 +24,5 @@ pub mod promises;
 
 pub use connection::{Frame, Said};
 pub use driver::{Driver, Event, Options, Placement, ProduceError};
-pub use job::{Done, Job, JobError, ReadJob};
+pub use job::{CutJob, Done, Job, JobError, ReadJob};
 pub use kept::{encode_history, restore_history};

@@ -11,7 +11,7 @@ use heddle_replication::stream::outbound::Input as StreamInput;
 
 use crate::driver::{Driver, Event};
 use crate::hosted::LogOp;
-use crate::job::Job;
+use crate::job::{CutJob, Job};
 
 impl<D: Disk> Driver<D> {
     pub(crate) fn perform_all(
@@ -87,13 +87,7 @@ impl<D: Disk> Driver<D> {
         let Some(hosted) = self.hosted.get_mut(&partition) else { return };
         match hosted.pump() {
             Ok(None) => {}
-            Ok(Some(cut)) => {
-                let log = hosted.log.clone();
-                self.jobs.push(match cut.begins_anew {
-                    true => Job::Begin { partition, log, start: cut.at },
-                    false => Job::Cut { partition, log, to: cut.at },
-                });
-            }
+            Ok(Some(cutting)) => self.jobs.push(Job::Cut { partition, cutting: CutJob(cutting) }),
             Err(error) => self.events.push(Event::Broken(partition, error.to_string())),
         }
     }

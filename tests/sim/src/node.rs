@@ -237,9 +237,8 @@ impl Node {
         up.hooks.kept.borrow_mut().insert(log.id(), encode_history(&history));
         if damage.is_some() {
             // What lies behind the damage comes from the primary.
-            let cut = log.clone();
+            let mut cutting = Box::pin(log.cut(end));
             let loops = &mut up.loops;
-            let mut cutting = Box::pin(async move { cut.cut(end).await });
             let outcome = self.disk.run(std::future::poll_fn(|cx| {
                 for each in loops.iter_mut() {
                     if let Poll::Ready(result) = each.as_mut().poll(cx) {
