@@ -33,8 +33,10 @@ pub struct Outcome {
     pub log: Vec<String>,
     /// Batches that were acknowledged.
     pub acked_count: usize,
-    /// Faults injected.
+    /// Faults injected into nodes, disks, links, clocks and placement.
     pub fault_count: u64,
+    /// Frames lost or doubled.
+    pub harmed_frame_count: u64,
     /// Virtual time.
     pub elapsed: Duration,
 }
@@ -51,7 +53,7 @@ pub struct Cluster {
     checkers: Checkers,
     trace: u64,
     log: Vec<String>,
-    fault_count: u64,
+    pub(crate) fault_count: u64,
 }
 
 /// Runs a plan from its beginning to the verdict.
@@ -74,6 +76,7 @@ pub fn run(plan: &Plan) -> Outcome {
         trace: cluster.trace,
         log: cluster.log,
         fault_count: cluster.fault_count,
+        harmed_frame_count: cluster.network.harmed_count,
         elapsed: cluster.now,
     }
 }
@@ -126,13 +129,11 @@ impl Cluster {
     }
 
     pub(crate) fn crash(&mut self, index: usize) {
-        self.fault_count += 1;
         self.nodes[index].crash();
         self.clients.gone(self.nodes[index].id);
     }
 
     pub(crate) fn wipe(&mut self, index: usize) {
-        self.fault_count += 1;
         let now = self.now;
         self.nodes[index].wipe(now);
         self.clients.gone(self.nodes[index].id);
@@ -140,7 +141,6 @@ impl Cluster {
 
     /// The process is asked to stop; what it does about it takes its time.
     pub(crate) fn stop(&mut self, index: usize) {
-        self.fault_count += 1;
         let now = self.nodes[index].clock(self.now);
         if let Some(up) = self.nodes[index].up.as_ref() {
             up.driver.borrow_mut().stop(now);
@@ -311,6 +311,7 @@ impl Cluster {
         // The power fails everywhere at once: where a commit means stable storage nothing may be lost by it.
         if self.plan.hold == Hold::Durable && self.plan.seed.is_multiple_of(2) {
             self.note(format_args!("power cut"));
+            self.fault_count += 1;
             (0..self.nodes.len()).for_each(|index| self.crash(index));
         }
         let until = self.now + HEALING;

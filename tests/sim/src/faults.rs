@@ -82,9 +82,12 @@ impl Faults {
         let index = self.random.below(cluster.nodes.len() as u64) as usize;
         let id = cluster.nodes[index].id;
         cluster.note(format_args!("{fault:?} {id}"));
+        if !self.is_fair(fault, id, cluster) {
+            return;
+        }
+        let is_remedy = matches!(fault, Fault::Start | Fault::Mend | Fault::FreeDisk);
+        cluster.fault_count += u64::from(!is_remedy);
         match fault {
-            // Where memory counts, more than one that forgets at once may lose records by right.
-            Fault::Crash if cluster.plan.hold == Hold::Written && !cluster.may_harm(id) => {}
             Fault::Crash => cluster.crash(index),
             Fault::CleanStop => cluster.stop(index),
             Fault::Start => cluster.start(index),
@@ -102,14 +105,21 @@ impl Faults {
             Fault::ClockJump => {
                 cluster.nodes[index].clock_ahead += Duration::from_millis(self.random.below(1500));
             }
-            Fault::Wipe if self.harms_disks && cluster.may_harm(id) => cluster.wipe(index),
-            Fault::FlipBit if self.harms_disks && cluster.may_harm(id) => self.flip_bit(index, cluster),
-            Fault::LoseWrite if self.harms_disks && cluster.may_harm(id) => {
-                cluster.nodes[index].disk.lose_next_write(".log");
-            }
-            Fault::Wipe | Fault::FlipBit | Fault::LoseWrite => {}
+            Fault::Wipe => cluster.wipe(index),
+            Fault::FlipBit => self.flip_bit(index, cluster),
+            Fault::LoseWrite => cluster.nodes[index].disk.lose_next_write(".log"),
             Fault::Reassign => self.reassign(cluster),
             Fault::Trim => self.trim(index, cluster),
+        }
+    }
+
+    /// Whether nothing that counts as committed may be lost by it: disks are harmed, and memory where it counts, only while all
+    /// others are whole.
+    fn is_fair(&self, fault: Fault, id: NodeId, cluster: &Cluster) -> bool {
+        match fault {
+            Fault::Crash => cluster.plan.hold == Hold::Durable || cluster.may_harm(id),
+            Fault::Wipe | Fault::FlipBit | Fault::LoseWrite => self.harms_disks && cluster.may_harm(id),
+            _ => true,
         }
     }
 

@@ -49,6 +49,8 @@ pub struct Network {
     /// Connections that have lost something, and when.
     broken: BTreeMap<(NodeId, NodeId), (u64, Duration)>,
     sent_count: u64,
+    /// Packets lost or doubled.
+    pub harmed_count: u64,
 }
 
 impl Network {
@@ -64,6 +66,7 @@ impl Network {
             last_arrival: BTreeMap::new(),
             broken: BTreeMap::new(),
             sent_count: 0,
+            harmed_count: 0,
         }
     }
 
@@ -91,6 +94,7 @@ impl Network {
     /// Sends a packet.
     pub fn send(&mut self, now: Duration, from: NodeId, to: NodeId, packet: Packet) {
         let is_lost = self.cut.contains(&(from, to)) || self.random.chance(self.loss_rate);
+        self.harmed_count += u64::from(is_lost);
         let connection = match &packet {
             Packet::Frame(frame) => Some(frame.connection),
             _ => None,
@@ -106,8 +110,9 @@ impl Network {
         } else if is_lost {
             return;
         }
-        let copies = 1 + u64::from(self.random.chance(self.duplicate_rate));
-        for _ in 0..copies {
+        let is_doubled = self.random.chance(self.duplicate_rate);
+        self.harmed_count += u64::from(is_doubled);
+        for _ in 0..1 + u64::from(is_doubled) {
             let delay = Duration::from_micros(100 + self.random.below(self.delay_max.as_micros() as u64));
             let mut arrival = now + delay;
             if connection.is_some() {

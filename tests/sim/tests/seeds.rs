@@ -1,4 +1,6 @@
-//! A few seeds in every test run, the same seed twice, and a planted mistake for every checker.
+//! Some hundred seeds in every test run, the same seed twice, and a planted mistake for every checker.
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use heddle_replication::replica::Hold;
 use heddle_sim::{Bug, Plan, run};
@@ -8,20 +10,44 @@ fn seed_count(default: u64) -> u64 {
     std::env::var("HEDDLE_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// Names the seed whose run panics.
+struct Running(u64);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("that was seed {}", self.0);
+        }
+    }
+}
+
+fn finds_nothing(seed: u64) {
+    let (plan, running) = (Plan::new(seed), Running(seed));
+    let outcome = run(&plan);
+    let last = outcome.log.len().saturating_sub(40);
+    assert_eq!(outcome.findings, [], "{plan:?}\n{}", outcome.log[last..].join("\n"));
+    assert!(outcome.acked_count > 0, "nothing is done: {plan:?}");
+    drop(running);
+}
+
 #[test]
 fn seeds_find_nothing() {
-    for seed in 0..seed_count(12) {
-        let plan = Plan::new(seed);
-        let outcome = run(&plan);
-        let last = outcome.log.len().saturating_sub(40);
-        assert_eq!(outcome.findings, [], "seed {seed}: {plan:?}\n{}", outcome.log[last..].join("\n"));
-        assert!(outcome.acked_count > 0, "seed {seed} does nothing: {plan:?}");
-    }
+    let (count, next) = (seed_count(300), AtomicU64::new(0));
+    let work = || {
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < count) {
+            finds_nothing(seed);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, |workers| workers.get()) {
+            scope.spawn(work);
+        }
+    });
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    for seed in [3, 4] {
+    for seed in 3..9 {
         assert_eq!(run(&Plan::new(seed)).trace, run(&Plan::new(seed)).trace, "seed {seed}");
     }
     assert_ne!(run(&Plan::new(3)).trace, run(&Plan::new(4)).trace);
