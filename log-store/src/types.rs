@@ -40,6 +40,22 @@ pub struct LogPositions {
     pub written: Offset,
 }
 
+/// Where a log is cut.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Cut {
+    /// What lies at or behind this offset goes, and the next batch begins here.
+    pub(crate) to: Offset,
+    /// What lies before it goes too: the log is empty, and begins here.
+    pub(crate) begins_anew: bool,
+}
+
+impl Cut {
+    /// What lies before this offset stays.
+    pub(crate) fn kept_to(self) -> Offset {
+        if self.begins_anew { Offset::ZERO } else { self.to }
+    }
+}
+
 /// How a log becomes durable.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub enum SyncMode {
@@ -148,7 +164,7 @@ pub struct WriteTimes {
 /// What the store asks of the owner of the logs. Called from inside the store's futures, never with anything borrowed.
 pub trait Hooks {
     /// Everything below `upto` of `log` is on stable storage, by a write with these `times`. For one log `upto` only
-    /// grows.
+    /// grows, but for a cut.
     fn durable(&self, log: LogId, upto: Offset, times: WriteTimes);
 
     /// Opaque state of the owner as of everything appended so far (producer table, epoch history), to be given back

@@ -8,11 +8,12 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use heddle_log_store::{AppendError, Disk, Log, LogConfig, MemoryDisk, ReadError, SyncMode};
-use heddle_proto::batch::BatchHeader;
+use heddle_log_store::{AppendError, Disk, Log, LogConfig, MemoryDisk, ReadError, StorageError, SyncMode};
 use heddle_proto::ids::{Offset, Timestamp, TopicPartition};
 use proptest::prelude::*;
 use support::{OwnerState, World, make_batch, partition, tiny};
@@ -27,6 +28,9 @@ enum Op {
     Sync { log: u8, flushed: bool },
     Retain { log: u8, kib: u8 },
     NextEpoch { log: u8 },
+    Cut { log: u8, part: u8 },
+    BeginAnew { log: u8, at: u8 },
+    CutAndCrash { log: u8, part: u8, anew: bool, polls: u16, recovery_polls: u16 },
     DeleteRecords { log: u8, part: u8 },
     Delete { log: u8 },
     Reopen { cores: u8 },
@@ -48,6 +52,7 @@ fn timestamp(at: Offset) -> i64 {
     1_000_000 + (at.get() * 7) % 50 + at.get()
 }
 
+#[derive(Clone)]
 struct Batch {
     base: Offset,
     next: Offset,
@@ -55,9 +60,11 @@ struct Batch {
 }
 
 /// What one log must look like.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Model {
     batches: Vec<Batch>,
+    /// Where it began, when it began anew.
+    begin: Offset,
     /// A start that `delete_records` or retention made durable.
     start: Offset,
     durable: Offset,
@@ -68,7 +75,7 @@ struct Model {
 
 impl Model {
     fn end(&self) -> Offset {
-        self.batches.last().map_or(Offset::ZERO, |batch| batch.next)
+        self.batches.last().map_or(self.begin, |batch| batch.next)
     }
 
     fn config(&self) -> LogConfig {
@@ -82,6 +89,14 @@ impl Model {
             retention_bytes: self.retention_bytes,
             ..LogConfig::default()
         }
+    }
+
+    /// What is left after a cut, all of it durable.
+    fn cut(&self, to: Offset, anew: bool) -> Self {
+        let stays = |batch: &&Batch| !anew && batch.next <= to;
+        let (begin, start) = if anew { (to, to) } else { (self.begin, self.start) };
+        let batches = self.batches.iter().filter(stays).cloned().collect();
+        Self { batches, begin, start, durable: to, ..*self }
     }
 
     fn expect(&self, from: Offset) -> impl Iterator<Item = &Batch> {
@@ -100,6 +115,11 @@ struct Test {
 }
 
 const SLOTS: usize = 4;
+
+type Cutting = Pin<Box<dyn Future<Output = Result<(), StorageError>>>>;
+
+/// A recovery after a cut is interrupted after fewer polls than this, or not at all.
+const RECOVERY_POLLS: u16 = 120;
 
 impl Test {
     fn new(seed: u64) -> Self {
@@ -236,6 +256,74 @@ impl Test {
         model.start = model.start.max(start);
     }
 
+    /// A batch boundary somewhere in what is readable.
+    fn boundary(&self, slot: u8, part: u8) -> Offset {
+        let (model, start) = (&self.models[&slot], self.log(slot).positions().start);
+        let ends: Vec<Offset> =
+            model.batches.iter().map(|batch| batch.next).filter(|end| *end >= start).collect();
+        match ends.len() {
+            0 => self.log(slot).positions().written,
+            count => ends[count * usize::from(part) / 256],
+        }
+    }
+
+    /// Begins a cut as an owner does: its state goes back in the same moment.
+    fn start_cut(&mut self, slot: u8, to: Offset, anew: bool) -> Cutting {
+        self.note_durable();
+        let log = self.log(slot);
+        let cutting: Cutting = if anew { Box::pin(log.begin_anew(to)) } else { Box::pin(log.cut(to)) };
+        let model = self.models.get_mut(&slot).unwrap();
+        *model = model.cut(to, anew);
+        let state = OwnerState { batches: model.batches.len() as u64, end: to.get() };
+        let owner = &self.world.node(self.partition(slot)).owner;
+        owner.states.borrow_mut().insert(log.id(), state);
+        cutting
+    }
+
+    /// What was reported before a cut, or while it waited, says nothing any more.
+    fn forget_durable(&mut self, slot: u8) {
+        let id = self.log(slot).id();
+        self.world.node(self.partition(slot)).owner.durable.borrow_mut().remove(&id);
+    }
+
+    fn cut(&mut self, slot: u8, part: u8) {
+        let to = self.boundary(slot, part);
+        let cutting = self.start_cut(slot, to, false);
+        self.world.run(cutting).unwrap();
+        self.forget_durable(slot);
+        let positions = self.log(slot).positions();
+        assert_eq!((positions.durable, positions.written), (to, to));
+        self.read_all(slot);
+    }
+
+    fn begin_anew(&mut self, slot: u8, at: Offset) {
+        let cutting = self.start_cut(slot, at, true);
+        self.world.run(cutting).unwrap();
+        self.forget_durable(slot);
+        let positions = self.log(slot).positions();
+        assert_eq!((positions.start, positions.durable, positions.written), (at, at, at));
+    }
+
+    /// Cuts the power in the middle of a cut, and perhaps of the recovery after it. Afterwards the cut was made, or not at all.
+    fn cut_and_crash(&mut self, slot: u8, part: u8, anew: bool, polls: u16, recovery_polls: u16) {
+        self.note_durable();
+        let to = self.boundary(slot, part);
+        let before = self.models[&slot].clone();
+        let mut cutting = self.start_cut(slot, to, anew);
+        let is_done = self.world.run_for(u32::from(polls), &mut cutting).is_some();
+        drop(cutting);
+        self.world.crash();
+        if recovery_polls < RECOVERY_POLLS {
+            self.open_in_vain(1 + recovery_polls % 3, recovery_polls);
+        }
+        let contents = self.world.open(2).unwrap();
+        assert_eq!((contents.lost_frames.len(), contents.damaged_entries), (0, 0));
+        let after = self.models[&slot].clone();
+        let candidates = if is_done { vec![after] } else { vec![after, before] };
+        self.check_one_of(slot, &candidates);
+        (0..SLOTS as u8).filter(|other| *other != slot).for_each(|other| self.check_recovered(other));
+    }
+
     fn delete(&mut self, slot: u8) {
         let gone = self.partition(slot);
         let store = self.world.node(gone).store.clone();
@@ -279,41 +367,53 @@ impl Test {
     }
 
     fn check_recovered(&mut self, slot: u8) {
+        let model = self.models[&slot].clone();
+        self.check_one_of(slot, &[model]);
+    }
+
+    /// What was recovered must be one of these. Rebuilds the owner's state as an owner would.
+    fn check_one_of(&mut self, slot: u8, candidates: &[Model]) {
         let log = self.log(slot);
-        let positions = log.positions();
         let (snapshot, headers) = log.recovered_state();
-        let model = self.models.get_mut(&slot).unwrap();
-        let lost = positions.written < model.durable && log.damage().is_none();
-        assert!(!lost, "slot {slot}: {positions:?} after {} was durable", model.durable);
-        assert!(positions.start >= model.start || (positions.start == positions.written && self.tainted));
-        assert!(log.damage().is_none() || self.tainted);
-        model.start = positions.start;
-        model.durable = positions.durable;
-        model.batches.retain(|batch| batch.next <= positions.written);
-        if log.damage().is_none() {
-            assert_eq!(model.end(), positions.written, "slot {slot} ends within a batch");
-        }
-        self.attach_owner(slot, &log, snapshot, &headers);
+        let state = (!self.tainted).then(|| {
+            let mut state = snapshot.map_or(OwnerState::default(), |bytes| OwnerState::decode(&bytes));
+            headers.iter().for_each(|header| state.add(header));
+            state
+        });
+        let mut misfits = Vec::new();
+        let found = candidates.iter().find_map(|candidate| {
+            let fit = self.fit(candidate, &log, state);
+            fit.map_err(|why| misfits.push(why)).ok()
+        });
+        let model = found.unwrap_or_else(|| panic!("slot {slot}: {misfits:?}"));
+        let state = OwnerState { batches: model.batches.len() as u64, end: log.positions().written.get() };
+        self.models.insert(slot, model);
+        self.world.node(self.partition(slot)).owner.states.borrow_mut().insert(log.id(), state);
         self.read_all(slot);
     }
 
-    /// Rebuilds the owner's state as an owner would, and checks it against the model.
-    fn attach_owner(
-        &mut self,
-        slot: u8,
-        log: &Log<MemoryDisk>,
-        snapshot: Option<Bytes>,
-        headers: &[BatchHeader],
-    ) {
-        let model = &self.models[&slot];
-        let truth = OwnerState { batches: model.batches.len() as u64, end: model.end().get() };
-        if !self.tainted {
-            let mut state = snapshot.map_or(OwnerState::default(), |bytes| OwnerState::decode(&bytes));
-            headers.iter().for_each(|header| state.add(header));
-            assert_eq!(state, truth, "slot {slot}");
+    /// The model as it goes on from what was recovered, or why this cannot be.
+    fn fit(&self, model: &Model, log: &Log<MemoryDisk>, state: Option<OwnerState>) -> Result<Model, String> {
+        let (positions, is_damaged) = (log.positions(), log.damage().is_some());
+        if is_damaged && !self.tainted {
+            return Err(format!("{:?} without a fault", log.damage()));
         }
-        let state = OwnerState { end: log.positions().written.get(), ..truth };
-        self.world.node(self.partition(slot)).owner.states.borrow_mut().insert(log.id(), state);
+        if positions.written < model.durable && !is_damaged {
+            return Err(format!("{positions:?} after {} was durable", model.durable));
+        }
+        if positions.start < model.start && !(positions.start == positions.written && self.tainted) {
+            return Err(format!("{positions:?} after a start at {}", model.start));
+        }
+        let mut model = Model { start: positions.start, durable: positions.durable, ..model.clone() };
+        model.batches.retain(|batch| batch.next <= positions.written);
+        if model.end() != positions.written && !is_damaged {
+            return Err(format!("{positions:?} where batches end at {}", model.end()));
+        }
+        let truth = OwnerState { batches: model.batches.len() as u64, end: model.end().get() };
+        match state {
+            Some(state) if state != truth => Err(format!("the owner gets {state:?}, not {truth:?}")),
+            _ => Ok(model),
+        }
     }
 
     fn full_disk(&mut self, appends: u8) {
@@ -351,6 +451,11 @@ impl Test {
                 self.world.wait(Duration::from_secs(11));
             }
             Op::NextEpoch { log } => self.models.get_mut(&slot(log)).unwrap().epoch += 1,
+            Op::Cut { log, part } => self.cut(slot(log), *part),
+            Op::BeginAnew { log, at } => self.begin_anew(slot(log), Offset::new(i64::from(*at))),
+            Op::CutAndCrash { log, part, anew, polls, recovery_polls } => {
+                self.cut_and_crash(slot(log), *part, *anew, *polls, *recovery_polls);
+            }
             Op::DeleteRecords { log, part } => self.delete_records(slot(log), *part),
             Op::Delete { log } => self.delete(slot(log)),
             Op::Reopen { cores } => {
@@ -441,10 +546,15 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (any::<u8>(), any::<u8>()).prop_map(|(log, kib)| Op::Retain { log, kib }),
         1 => any::<u8>().prop_map(|log| Op::NextEpoch { log }),
         1 => (any::<u8>(), any::<u8>()).prop_map(|(log, part)| Op::DeleteRecords { log, part }),
+        2 => (any::<u8>(), any::<u8>()).prop_map(|(log, part)| Op::Cut { log, part }),
+        1 => (any::<u8>(), any::<u8>()).prop_map(|(log, at)| Op::BeginAnew { log, at }),
+        2 => (any::<u8>(), any::<u8>(), any::<bool>(), 0..40u16, 0..2 * RECOVERY_POLLS).prop_map(
+            |(log, part, anew, polls, recovery_polls)| Op::CutAndCrash { log, part, anew, polls, recovery_polls }
+        ),
         1 => any::<u8>().prop_map(|log| Op::Delete { log }),
         2 => any::<u8>().prop_map(|cores| Op::Reopen { cores }),
         4 => any::<u8>().prop_map(|cores| Op::Crash { cores }),
-        2 => (any::<u8>(), 0..400u16).prop_map(|(cores, polls)| Op::CrashTwice { cores, polls }),
+        2 => (any::<u8>(), 0..RECOVERY_POLLS).prop_map(|(cores, polls)| Op::CrashTwice { cores, polls }),
         1 => any::<u8>().prop_map(|appends| Op::FullDisk { appends }),
     ]
 }
@@ -499,6 +609,24 @@ proptest! {
                 test.read_everything();
             }
         }
+    }
+}
+
+/// No state record had ever been written of the log that begins anew.
+#[test]
+fn a_new_log_begins_anew_or_is_as_before() {
+    let never = 2 * RECOVERY_POLLS;
+    for polls in 0..20 {
+        let mut test = Test::new(194_325_233_268_027);
+        let ops = [
+            Op::CutAndCrash { log: 200, part: 0, anew: false, polls: 0, recovery_polls: never },
+            Op::Crash { cores: 15 },
+            Op::FullDisk { appends: 3 },
+            Op::Append { log: 0, count: 1, records: 0, bytes: 50 },
+            Op::CutAndCrash { log: 12, part: 0, anew: true, polls, recovery_polls: never },
+        ];
+        ops.iter().for_each(|op| test.apply(op));
+        test.read_everything();
     }
 }
 

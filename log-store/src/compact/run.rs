@@ -32,6 +32,8 @@ struct Run<'a, D: Disk> {
     rules: Compaction,
     /// No record at or behind it is judged.
     upto: Offset,
+    /// How often the log had been cut when the run began.
+    cut_count: u32,
     /// Known from the first transactional batch on.
     transactions: Option<Transactions>,
 }
@@ -43,7 +45,7 @@ impl<D: Disk> Store<D> {
     /// If the disk fails to take or keep what is written.
     pub(crate) async fn compact(self: &Rc<Self>) -> Result<bool, StorageError> {
         let Some(chosen) = self.choose_compaction().await else { return Ok(false) };
-        let begun = self.disk.now();
+        let (begun, cut_count) = (self.disk.now(), chosen.log.cut_count.get());
         self.compaction.running.set(true);
         let outcome = Run::new(self, &chosen).run().await;
         let took = self.disk.now().saturating_sub(begun);
@@ -59,6 +61,8 @@ impl<D: Disk> Store<D> {
             }
             // An open transaction is in the way.
             Ok(false) => self.postpone(log),
+            // What it read was being taken back.
+            Err(_) if log.cut_count.get() != cut_count => {}
             // Its directory goes while something is made in it.
             Err(Stop::Gone) => {}
             Err(Stop::Storage(_)) if log.deleted.get() => {}
@@ -88,7 +92,8 @@ impl<D: Disk> Store<D> {
 
 impl<'a, D: Disk> Run<'a, D> {
     fn new(store: &'a Rc<Store<D>>, chosen: &'a Chosen) -> Self {
-        Self { store, log: &chosen.log, rules: chosen.rules, upto: chosen.upto, transactions: None }
+        let (log, cut_count) = (&chosen.log, chosen.log.cut_count.get());
+        Self { store, log, rules: chosen.rules, upto: chosen.upto, cut_count, transactions: None }
     }
 
     /// Returns whether anything changed.
@@ -137,7 +142,8 @@ impl<'a, D: Disk> Run<'a, D> {
     }
 
     fn check_wanted(&self) -> Result<(), Stop> {
-        let is_wanted = !self.log.deleted.get() && self.log.config().compaction.is_some();
+        let is_cut = self.log.cut_count.get() != self.cut_count;
+        let is_wanted = !self.log.deleted.get() && !is_cut && self.log.config().compaction.is_some();
         if is_wanted { Ok(()) } else { Err(Stop::Gone) }
     }
 

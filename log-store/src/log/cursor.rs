@@ -19,6 +19,8 @@ pub(crate) struct Cursor {
     pub(crate) log: LogId,
     /// Version of the segment that the walker is in.
     pub(crate) version: u32,
+    /// How often the log had been cut when it began.
+    pub(crate) cut_count: u32,
     pub(crate) walker: Walker,
     pub(crate) window: Window,
     /// How much the next read from disk asks for.

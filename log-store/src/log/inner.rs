@@ -12,16 +12,18 @@ use heddle_proto::ids::{Offset, Timestamp, TopicPartition};
 use super::tail::Tail;
 use crate::compact::{Progress, SegmentRef};
 use crate::event::{Event, Lock};
-use crate::segment::Segments;
 use crate::segment::drain_header::DrainHeader;
 use crate::segment::markers::PlacedMarker;
-use crate::types::{Damage, LogConfig, LogId, LogPositions, SyncMode};
+use crate::segment::{Segment, Segments};
+use crate::types::{Cut, Damage, LogConfig, LogId, LogPositions, SyncMode};
 
 /// Where a partition's newest durable state record is.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct DurableState {
     /// WAL file that holds it.
     pub(crate) generation: u64,
+    /// Its number within the life of the partition.
+    pub(crate) version: u64,
     /// Drained end it vouches for.
     pub(crate) drained: Offset,
     /// Log start it vouches for.
@@ -88,6 +90,12 @@ pub(crate) struct LogInner {
     /// Drained bytes since the last state record.
     pub(crate) unrecorded_bytes: Cell<u64>,
     pub(crate) deleted: Cell<bool>,
+    /// A cut is under way: nothing joins the WAL but what stays, and then the cut.
+    pub(crate) cutting: Cell<Option<Cut>>,
+    /// The WAL is to be told of the cut.
+    pub(crate) cut_due: Cell<bool>,
+    /// How often the log has been cut: readers of before stop.
+    pub(crate) cut_count: Cell<u32>,
     /// The owner knows this log: it may be asked for a snapshot.
     pub(crate) attached: Cell<bool>,
     /// Somebody waits until everything below is durable.
@@ -133,6 +141,9 @@ impl LogInner {
             state_due: Cell::default(),
             unrecorded_bytes: Cell::default(),
             deleted: Cell::default(),
+            cutting: Cell::default(),
+            cut_due: Cell::default(),
+            cut_count: Cell::default(),
             attached: Cell::new(true),
             flush_target: Cell::default(),
             flush_at: Cell::default(),
@@ -163,7 +174,7 @@ impl LogInner {
         self.positions.get()
     }
 
-    /// The only place where positions change. They never go back, and keep their order.
+    /// Where positions change. They keep their order, and only [`Self::cut_to`] takes them back.
     pub(crate) fn set_positions(&self, next: LogPositions) {
         let last = self.positions.get();
         assert!(next.start <= next.durable && next.durable <= next.written, "{}: {next:?}", self.partition);
@@ -173,6 +184,20 @@ impl LogInner {
             self.partition
         );
         self.positions.set(next);
+    }
+
+    /// Takes positions back to a cut, and forgets the damage behind it. What stays is durable by now.
+    pub(crate) fn cut_to(&self, cut: Cut) {
+        let start = if cut.begins_anew { cut.to } else { self.positions.get().start };
+        assert!(start <= cut.to, "{}: a cut before the start", self.partition);
+        self.positions.set(LogPositions { start, durable: cut.to, written: cut.to });
+        self.drained.set(if cut.begins_anew { cut.to } else { self.drained.get().min(cut.to) });
+        self.joined.set(cut.to);
+        self.flush_target.set(self.flush_target.get().min(cut.to));
+        self.damage.borrow_mut().take_if(|damage| damage.offset >= cut.kept_to());
+        self.markers.borrow_mut().retain(|placed| placed.offset < cut.kept_to());
+        self.compaction.set(None);
+        self.cut_count.set(self.cut_count.get() + 1);
     }
 
     pub(crate) fn drained(&self) -> Offset {
@@ -236,6 +261,18 @@ impl LogInner {
             drained: self.drained.get(),
             max_timestamp: active.and_then(|segment| segment.max_timestamp).unwrap_or(Timestamp::NONE),
         }
+    }
+
+    /// How far the segments reach after a cut, as far as it is known before: where the cut falls into a file, that file
+    /// is to be looked through.
+    pub(crate) fn segments_end_after(&self, cut: Cut) -> SegmentsEnd {
+        if !cut.begins_anew && self.drained.get() <= cut.to {
+            return self.segments_end();
+        }
+        let segments = self.segments.borrow();
+        let holds = |segment: &&Segment| !cut.begins_anew && segment.base < cut.to && cut.to < segment.end;
+        let base = segments.holding(cut.to).filter(holds).map_or(cut.to, |segment| segment.base);
+        SegmentsEnd { segment_base: base, position: 0, drained: base, max_timestamp: Timestamp::NONE }
     }
 
     /// Whether the segment is there, in this version.

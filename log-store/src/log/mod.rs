@@ -17,7 +17,7 @@ use heddle_proto::ids::{Offset, TopicPartition};
 use crate::disk::Disk;
 use crate::error::{ReadError, StorageError};
 use crate::store::shared::Store;
-use crate::types::{Damage, LogConfig, LogId, LogPositions, SyncMode};
+use crate::types::{Cut, Damage, LogConfig, LogId, LogPositions, SyncMode};
 use inner::LogInner;
 
 /// A handle to one log. Cheap to clone; lives on the core that owns the store.
@@ -101,9 +101,10 @@ impl<D: Disk> Log<D> {
     /// # Errors
     /// [`ReadError::Deleted`] if the log is deleted meanwhile.
     pub async fn flush(&self) -> Result<(), ReadError> {
-        let target = self.inner.positions().written;
-        self.inner.flush_target.set(target.max(self.inner.flush_target.get()));
+        let written = self.inner.positions().written;
+        self.inner.flush_target.set(written.max(self.inner.flush_target.get()));
         loop {
+            let target = written.min(self.inner.positions().written);
             let progress = self.inner.progress.listen();
             if self.inner.deleted.get() {
                 return Err(ReadError::Deleted);
@@ -131,6 +132,36 @@ impl<D: Disk> Log<D> {
         self.store.advance_start(&self.inner, before).await?;
         self.store.remove_old_segments(&self.inner).await?;
         Ok(self.inner.positions().start)
+    }
+
+    /// Takes back everything from `to` on: the next batch begins there. Durable when the future ends, made or not made after
+    /// a crash before that. Readers of what is taken back find the end of the log.
+    ///
+    /// The cut begins with this call, not with the first poll: before the owner next yields it sets its state back to what lies
+    /// before `to`, and from then on its snapshots say that. Until the future has ended it appends nothing, starts no other
+    /// cut and does not drop the future. Needs both loops to be running.
+    ///
+    /// # Errors
+    /// If the disk fails; the process must exit.
+    ///
+    /// # Panics
+    /// If `to` lies outside the log or within a batch, if another cut is under way, or if the owner has not taken
+    /// [`Self::recovered_state`].
+    pub fn cut(&self, to: Offset) -> impl Future<Output = Result<(), StorageError>> + use<D> {
+        let positions = self.inner.positions();
+        assert!(positions.start <= to && to <= positions.written, "a cut at {to} of {positions:?}");
+        self.store.cut(&self.inner, Cut { to, begins_anew: false })
+    }
+
+    /// Takes back everything: the log is empty and begins at `start`, wherever it was before. As [`Self::cut`] in all else.
+    ///
+    /// # Errors
+    /// As [`Self::cut`].
+    ///
+    /// # Panics
+    /// As [`Self::cut`].
+    pub fn begin_anew(&self, start: Offset) -> impl Future<Output = Result<(), StorageError>> + use<D> {
+        self.store.cut(&self.inner, Cut { to: start, begins_anew: true })
     }
 
     /// Largest record timestamp and the first record that carries it, or `None` if the log is empty.

@@ -122,7 +122,9 @@ impl<D: Disk> Log<D> {
             }
         }
         self.read_ahead(&mut cursor).await?;
-        self.store.cursors.put(cursor);
+        if cursor.cut_count == self.inner.cut_count.get() {
+            self.store.cursors.put(cursor);
+        }
         match hole {
             Some(hole) if found.is_empty() => Ok(self.read_behind(hole, bounds)),
             _ => Ok(found),
@@ -157,8 +159,8 @@ impl<D: Disk> Log<D> {
                 None => Walker::at_drain(self.inner.owner, base, 0, base),
             };
             let ahead_bytes = self.store.options.read_ahead_bytes_min;
-            let (log, window) = (self.inner.id, Window::default());
-            return Ok(Some(Cursor { log, version, walker, window, ahead_bytes, next: None }));
+            let (log, window, cut_count) = (self.inner.id, Window::default(), self.inner.cut_count.get());
+            return Ok(Some(Cursor { log, version, cut_count, walker, window, ahead_bytes, next: None }));
         }
     }
 
@@ -174,6 +176,9 @@ impl<D: Disk> Log<D> {
             let Some((data_end, end)) = self.segment_end(cursor.walker.segment_base(), cursor.version) else {
                 return Ok(Advance::Gone);
             };
+            if cursor.cut_count != self.inner.cut_count.get() {
+                return Ok(Advance::Gone);
+            }
             let before = cursor.walker;
             let step = match before.expected < end {
                 true => cursor.walker.step(&cursor.window.view(data_end)),
@@ -303,6 +308,9 @@ impl<D: Disk> Log<D> {
         }
         let positions = self.inner.positions();
         if self.inner.segments.borrow().get(base).is_none() && base < positions.start {
+            return ReadError::OutOfRange { start: positions.start, end: positions.written };
+        }
+        if offset >= positions.written && self.inner.cut_count.get() > 0 {
             return ReadError::OutOfRange { start: positions.start, end: positions.written };
         }
         // A reader of the first readable record walks over those before it in the same batch or block.

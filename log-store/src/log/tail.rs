@@ -62,6 +62,17 @@ impl Tail {
         bytes
     }
 
+    /// Removes the batches from `to` on and returns the bytes of those that were not drained, and of those that were.
+    pub(crate) fn cut(&mut self, to: Offset, drained: Offset) -> (usize, usize) {
+        let (mut dirty, mut clean) = (0, 0);
+        while let Some(batch) = self.batches.pop_back_if(|batch| batch.base >= to) {
+            let bytes = if batch.base >= drained { &mut dirty } else { &mut clean };
+            *bytes += batch.len();
+        }
+        assert!(self.batches.back().is_none_or(|last| last.next <= to), "a cut is made between batches");
+        (dirty, clean)
+    }
+
     /// Whole batches from the one that holds `from`, all below `upto`; at least one, then up to `bytes_max`. `None` if
     /// `from` is not in memory.
     pub(crate) fn read(&self, from: Offset, upto: Offset, bytes_max: usize) -> Option<Vec<Bytes>> {

@@ -1,5 +1,6 @@
 //! The segments of one log: which files there are, how far each reaches, and the index of the one being filled.
 
+pub(crate) mod cut;
 pub mod drain_header;
 pub mod files;
 pub mod index;
@@ -115,6 +116,35 @@ impl Segments {
 
     pub(crate) fn pop_first(&mut self) -> Option<Segment> {
         self.list.pop_front()
+    }
+
+    /// Takes out the last segment if it begins at `from` or later, and returns where it begins
+    /// and its version.
+    pub(crate) fn pop_last_from(&mut self, from: Offset) -> Option<(Offset, u32)> {
+        self.list.pop_back_if(|last| last.base >= from).map(|last| (last.base, last.version))
+    }
+
+    pub(crate) fn last(&self) -> Option<&Segment> {
+        self.list.back()
+    }
+
+    /// Closes the last segment and lets it end at `end`, which is within it.
+    pub(crate) fn seal_last_at(&mut self, end: Offset) {
+        if let Some(last) = self.list.back_mut() {
+            last.end = end;
+            last.version += 1;
+            last.sealed = true;
+            last.index = None;
+            last.max_timestamp = None;
+        }
+    }
+
+    /// The file of the last segment has been cut.
+    pub(crate) fn shorten_last(&mut self, data_bytes: u64) {
+        if let Some(last) = self.list.back_mut() {
+            last.data_bytes = data_bytes;
+            last.allocated_bytes = data_bytes;
+        }
     }
 
     pub(crate) fn iter(&self) -> impl DoubleEndedIterator<Item = &Segment> {

@@ -23,7 +23,7 @@ use crate::error::{IoContext, StorageError};
 use crate::event::JobSet;
 use crate::layout;
 use crate::log::inner::{DurableState, LogInner, SegmentsEnd};
-use crate::types::WriteTimes;
+use crate::types::{Cut, WriteTimes};
 use crate::wal::frame::{self, Entry, EntryKind, FrameHeader};
 use crate::wal::state::PartitionState;
 
@@ -199,13 +199,52 @@ impl<D: Disk> Store<D> {
     }
 
     fn join(&self, log: &Rc<LogInner>, filling: &mut Filling) -> Joined {
+        if let Some(cut) = log.cutting.get().filter(|_| !log.deleted.get()) {
+            return self.join_cutting(log, cut, filling);
+        }
         if !log.avoids_wal()
             && !log.deleted.get()
-            && let Joined::FrameFull = join_batches(log, filling)
+            && let Joined::FrameFull = join_batches(log, Offset::new(i64::MAX), filling)
         {
             return Joined::FrameFull;
         }
         if log.state_due.get() { self.join_state(log, filling) } else { Joined::Everything }
+    }
+
+    /// While a cut is under way the WAL hears of what stays, then of the cut, and of nothing else.
+    fn join_cutting(&self, log: &Rc<LogInner>, cut: Cut, filling: &mut Filling) -> Joined {
+        if log.cut_due.get() {
+            return self.join_cut(log, cut, filling);
+        }
+        if log.avoids_wal() { Joined::Everything } else { join_batches(log, cut.kept_to(), filling) }
+    }
+
+    fn join_cut(&self, log: &Rc<LogInner>, cut: Cut, filling: &mut Filling) -> Joined {
+        if !filling.fits(frame::STATE_BYTES_MAX) {
+            return Joined::FrameFull;
+        }
+        let state = self.state_after(log, cut);
+        let kind = (EntryKind::Cut, cut.to, u32::from(cut.begins_anew));
+        let joined = self.push_state(log, &state, kind, filling);
+        log.cut_due.set(matches!(joined, Joined::FrameFull));
+        joined
+    }
+
+    /// What holds once the cut is made. All that stays is in WAL frames or segments by now.
+    fn state_after(&self, log: &LogInner, cut: Cut) -> PartitionState {
+        let segments = log.segments_end_after(cut);
+        PartitionState {
+            version: log.state_version.get() + 1,
+            deleted: false,
+            start: if cut.begins_anew { cut.to } else { log.positions().start },
+            segment_base: segments.segment_base,
+            position: segments.position,
+            drained: segments.drained,
+            segment_max_timestamp: segments.max_timestamp,
+            damage: log.damage_offset().filter(|damage| *damage < cut.kept_to()),
+            snapshot_end: cut.to,
+            snapshot: self.take_snapshot(log),
+        }
     }
 
     fn join_state(&self, log: &Rc<LogInner>, filling: &mut Filling) -> Joined {
@@ -217,16 +256,28 @@ impl<D: Disk> Store<D> {
             self.request_drain(log);
             return Joined::Everything;
         };
+        let kind = (EntryKind::State, state.start, u32::from(state.deleted));
+        self.push_state(log, &state, kind, filling)
+    }
+
+    /// Puts a state into the frame, under an entry of this kind, base and offset count.
+    fn push_state(
+        &self,
+        log: &Rc<LogInner>,
+        state: &PartitionState,
+        (kind, base, offset_count): (EntryKind, Offset, u32),
+        filling: &mut Filling,
+    ) -> Joined {
         let payload = state.encode();
         if !filling.fits(payload.len()) {
             return Joined::FrameFull;
         }
-        self.note_state_joined(log, &state, filling);
+        self.note_state_joined(log, state, filling);
         let entry = Entry {
-            kind: EntryKind::State,
+            kind,
             partition: log.partition,
-            base: state.start,
-            offset_count: u32::from(state.deleted),
+            base,
+            offset_count,
             epoch: Epoch::NONE,
             payload_bytes: payload.len() as u32,
             payload_crc: crc32c(&payload),
@@ -245,6 +296,7 @@ impl<D: Disk> Store<D> {
         add(&self.counters.states, 1);
         let durable = DurableState {
             generation: 0, // known when the frame has its place
+            version: state.version,
             drained: state.drained,
             start: state.start,
             segment_base: state.segment_base,
@@ -329,7 +381,7 @@ impl<D: Disk> Store<D> {
             sequence,
             durable_sequence: header.durable_sequence,
             generation: place.generation,
-            batch_count: filling.entries.len() as u64 - filling.states.len() as u64,
+            batch_count: (filling.entries.len() - filling.states.len()) as u64,
             has_entries: !filling.entries.is_empty(),
             ends: filling.ends,
             states: filling.states,
@@ -396,10 +448,14 @@ impl<D: Disk> Store<D> {
     }
 }
 
-fn join_batches(log: &Rc<LogInner>, filling: &mut Filling) -> Joined {
+/// Lets the batches that end at or before `upto` join.
+fn join_batches(log: &Rc<LogInner>, upto: Offset, filling: &mut Filling) -> Joined {
     let (from, mut joined, mut bytes) = (log.joined(), log.joined(), 0);
     let mut outcome = Joined::Everything;
     for batch in log.tail.borrow().from(from) {
+        if batch.next > upto {
+            break;
+        }
         if !filling.fits(batch.len()) {
             outcome = Joined::FrameFull;
             break;

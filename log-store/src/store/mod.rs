@@ -2,6 +2,7 @@
 
 mod background;
 mod commit;
+mod cut;
 mod drain;
 mod open;
 pub(crate) mod retention;
@@ -212,6 +213,11 @@ impl<D: Disk> LogStore<D> {
     /// Whether batches of `bytes` fit the budget of undrained bytes now. If not, wait for [`Hooks::budget_freed`].
     pub fn has_room(&self, bytes: usize) -> bool {
         self.store.has_room(bytes)
+    }
+
+    /// Whether appends are refused for want of space on the disk.
+    pub fn is_full(&self) -> bool {
+        self.store.disk_full.get()
     }
 
     /// Counters and gauges.

@@ -29,9 +29,9 @@ use crate::wal::state::PartitionState;
 
 /// A segment file found on disk.
 #[derive(Copy, Clone)]
-struct FoundSegment {
-    base: Offset,
-    file_bytes: u64,
+pub(crate) struct FoundSegment {
+    pub(crate) base: Offset,
+    pub(crate) file_bytes: u64,
 }
 
 /// What is known while one partition is put together.
@@ -106,6 +106,9 @@ impl<D: Disk> Store<D> {
         let log = self.log(partition, LogConfig::default());
         let dir = self.partition_dir(&log);
         self.finish_compaction(&dir).await?;
+        if let Some(cut) = found.cut {
+            self.finish_cut(&log, cut).await?;
+        }
         let segments = self.list_segments(&dir).await?;
         let first = segments.first().map(|segment| segment.base);
         let start = found.state.as_ref().map_or(first.unwrap_or(Offset::ZERO), |state| state.start);
@@ -119,7 +122,12 @@ impl<D: Disk> Store<D> {
             rebuild.hole(start, &layout::segment_file(&dir, start), 0);
         }
         self.rebuild_segments(&mut rebuild, &segments, &found).await?;
-        let written = self.rebuild_tail(&mut rebuild, &found);
+        let mut written = self.rebuild_tail(&mut rebuild, &found);
+        if let Some(cut) = found.cut.filter(|cut| written < cut.to) {
+            // A cut is announced when everything before it is durable.
+            rebuild.hole(written.max(start), Path::new("wal"), 0);
+            written = cut.to;
+        }
         self.hand_over(&rebuild, found.state.as_ref(), written);
         self.drain_all(&rebuild.log).await?;
         if rebuild.log.drained() < written {
@@ -143,7 +151,7 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    async fn list_segments(&self, dir: &Path) -> Result<Vec<FoundSegment>, StorageError> {
+    pub(crate) async fn list_segments(&self, dir: &Path) -> Result<Vec<FoundSegment>, StorageError> {
         let entries = self.disk.list(dir).await.context("list", dir)?;
         let found = entries.iter().filter(|entry| !entry.is_dir).filter_map(|entry| {
             let base = layout::parse_segment_file(&entry.name)?;

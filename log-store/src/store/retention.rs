@@ -91,20 +91,24 @@ impl<D: Disk> Store<D> {
         start.min(log.positions().durable)
     }
 
-    /// Moves the log's start up to `start`, durably.
+    /// Moves the log's start up to `start`, durably; unless a cut takes back what lies there.
     pub(crate) async fn advance_start(
         self: &Rc<Self>,
         log: &Rc<LogInner>,
         start: Offset,
     ) -> Result<(), StorageError> {
-        let positions = log.positions();
+        let (positions, cut_count) = (log.positions(), log.cut_count.get());
+        if log.cutting.get().is_some_and(|cut| cut.kept_to() < start) {
+            return Ok(());
+        }
         if start > positions.start {
             log.set_positions(LogPositions { start, ..positions });
             log.forgive_damage();
         }
         loop {
             let progress = log.progress.listen();
-            if log.durable_state.get().start >= start || log.deleted.get() {
+            let is_cut = log.cut_count.get() != cut_count;
+            if log.durable_state.get().start >= start || log.deleted.get() || is_cut {
                 return Ok(());
             }
             if !log.state_due.get() {

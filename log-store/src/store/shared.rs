@@ -254,6 +254,15 @@ impl<D: Disk> Store<D> {
         self.cache_bytes.set(self.cache_bytes.get() - bytes);
     }
 
+    /// So many undrained and drained bytes of the log are no longer in memory.
+    pub(crate) fn forget_bytes(&self, log: &LogInner, dirty: usize, clean: usize) {
+        log.dirty_bytes.set(log.dirty_bytes.get() - dirty);
+        let pending = log.tail.borrow().from(log.joined()).map(|batch| batch.len()).sum();
+        log.pending_bytes.set(pending);
+        self.dirty_bytes.set(self.dirty_bytes.get() - dirty);
+        self.cache_bytes.set(self.cache_bytes.get() - clean);
+    }
+
     /// Drops everything a deleted log holds in memory.
     pub(crate) fn forget(&self, log: &LogInner) {
         let clean = log.tail.borrow_mut().evict(log.drained());

@@ -191,6 +191,15 @@ impl<F> WalFiles<F> {
         self.free.len() > before
     }
 
+    /// The log has been cut at `to`: what lay behind needs no file.
+    pub(crate) fn cut(&mut self, log: LogId, to: Offset) {
+        for file in self.used.iter_mut().chain(self.current.as_mut()) {
+            if let Some((_, end)) = file.batches.get_mut(&log) {
+                *end = to.min(*end);
+            }
+        }
+    }
+
     /// The log has no more claim on any file.
     pub(crate) fn forget(&mut self, log: LogId) {
         for file in self.used.iter_mut().chain(self.current.as_mut()) {

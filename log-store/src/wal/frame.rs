@@ -29,6 +29,8 @@ pub enum EntryKind {
     Batch,
     /// One partition's state record.
     State,
+    /// One partition's log ends here, whatever was said before. The payload is the state record that holds from now on.
+    Cut,
 }
 
 impl EntryKind {
@@ -36,6 +38,7 @@ impl EntryKind {
         match self {
             Self::Batch => 1,
             Self::State => 2,
+            Self::Cut => 3,
         }
     }
 
@@ -43,6 +46,7 @@ impl EntryKind {
         match code {
             1 => Some(Self::Batch),
             2 => Some(Self::State),
+            3 => Some(Self::Cut),
             _ => None,
         }
     }
@@ -56,9 +60,10 @@ pub struct Entry {
     /// Whose it is.
     pub partition: TopicPartition,
     /// First offset of a batch; for a state record the start of the log, so that deleted records stay deleted even if
-    /// the record itself is damaged.
+    /// the record itself is damaged; for a cut where the log ends.
     pub base: Offset,
-    /// How many offsets a batch takes; for a state record 1 if it says that the partition is gone, else 0.
+    /// How many offsets a batch takes; for a state record 1 if it says that the partition is gone, else 0; for a
+    /// cut 1 if the log begins there too, else 0.
     pub offset_count: u32,
     /// Epoch of a batch.
     pub epoch: Epoch,
@@ -103,7 +108,7 @@ impl Entry {
             return false;
         }
         match self.kind {
-            EntryKind::State => crc32c(payload) == self.payload_crc,
+            EntryKind::State | EntryKind::Cut => crc32c(payload) == self.payload_crc,
             EntryKind::Batch => batch::verify_stored(payload).is_ok_and(|header| {
                 header.base_offset == self.base
                     && header.epoch == self.epoch

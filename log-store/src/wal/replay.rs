@@ -4,6 +4,7 @@
 //! says that it was durable: nothing after it was ever acknowledged. Otherwise acknowledged bytes are gone, and what
 //! can still be read around them is kept.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,7 @@ use crate::disk::{Disk, DiskFile, OpenMode, ReadBuffer, read_parallel};
 use crate::error::{IoContext, StorageError};
 use crate::layout;
 use crate::options::{Options, WAL_FILE_BYTES_MAX};
+use crate::types::Cut;
 
 /// A batch found in a WAL.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -42,6 +44,10 @@ pub struct RecoveredPartition {
     pub start_min: Offset,
     /// The partition was deleted.
     pub deleted: bool,
+    /// A cut that no state record follows: the segments may still hold what lies behind it.
+    pub(crate) cut: Option<Cut>,
+    /// One of its state records is damaged: which of two runs is the later one cannot be told by them.
+    pub(crate) lacks_state: bool,
 }
 
 /// Partitions by name. Ordered, so that recovery is the same every time.
@@ -70,14 +76,10 @@ pub struct WalContents {
 }
 
 impl WalContents {
-    /// Takes in what another WAL holds.
+    /// Takes in what another WAL, or another run of the same core, holds.
     pub fn merge(&mut self, other: Self) {
         for (partition, found) in other.partitions {
-            let known = self.partitions.entry(partition).or_default();
-            known.batches.extend(found.batches);
-            known.start_min = known.start_min.max(found.start_min);
-            known.deleted |= found.deleted;
-            found.state.into_iter().for_each(|state| known.note_state(state));
+            self.partitions.entry(partition).or_default().merge(found);
         }
         self.lost_frames.extend(other.lost_frames);
         self.torn_frames += other.torn_frames;
@@ -86,6 +88,47 @@ impl WalContents {
 }
 
 impl RecoveredPartition {
+    /// A run tells the state of all it took over, after it has drained what it found, before it does anything else. So what
+    /// earlier runs say counts for nothing then; of their files some may be gone, and with them a cut.
+    fn merge(&mut self, other: Self) {
+        let deleted = self.deleted || other.deleted;
+        match self.age_order(&other) {
+            Ordering::Less => *self = other,
+            Ordering::Greater => {}
+            Ordering::Equal => self.join(other),
+        }
+        self.deleted = deleted;
+    }
+
+    fn age_order(&self, other: &Self) -> Ordering {
+        let version = |found: &Self| found.state.as_ref().map_or(0, |state| state.version);
+        match self.lacks_state || other.lacks_state {
+            true => Ordering::Equal,
+            false => version(self).cmp(&version(other)),
+        }
+    }
+
+    fn join(&mut self, other: Self) {
+        self.batches.extend(other.batches);
+        self.start_min = self.start_min.max(other.start_min);
+        self.cut = other.cut.or(self.cut);
+        self.lacks_state |= other.lacks_state;
+        other.state.into_iter().for_each(|state| self.note_state(state));
+    }
+
+    /// What was said before a cut counts only up to there.
+    fn note_cut(&mut self, cut: Cut, state: Option<PartitionState>) {
+        self.batches.retain(|batch| batch.next <= cut.kept_to());
+        self.lacks_state |= state.is_none();
+        let state =
+            state.unwrap_or_else(|| PartitionState::of_damaged_cut(self.state.take(), self.start_min, cut));
+        if cut.begins_anew {
+            self.start_min = cut.to;
+        }
+        self.cut = Some(cut);
+        self.note_state(state);
+    }
+
     fn note_state(&mut self, state: PartitionState) {
         if self.state.as_ref().is_none_or(|known| known.version < state.version) {
             self.state = Some(state);
@@ -204,7 +247,7 @@ pub(crate) async fn replay_dir<D: Disk>(
     }
     let mut contents = WalContents::default();
     for (_, frames) in incarnations {
-        judge(frames, &mut contents);
+        contents.merge(judge(frames));
     }
     Ok(contents)
 }
@@ -238,7 +281,8 @@ async fn read_file<D: Disk>(disk: &D, options: &Options, path: &Path) -> Result<
 }
 
 /// Decides which frames of one incarnation count, and takes what they hold.
-fn judge(frames: BTreeMap<u64, Found>, contents: &mut WalContents) {
+fn judge(frames: BTreeMap<u64, Found>) -> WalContents {
+    let mut contents = WalContents::default();
     let headers = || frames.values().map(|found| &found.header);
     let covered = headers().map(|header| header.durable_sequence).max().unwrap_or(0);
     let released = headers().map(|header| header.released_sequence).max().unwrap_or(1);
@@ -248,16 +292,17 @@ fn judge(frames: BTreeMap<u64, Found>, contents: &mut WalContents) {
         if sequence < released {
             continue; // drained, and told by state records in later frames
         }
-        note_missing(expected, sequence, covered, &found.file, contents);
+        note_missing(expected, sequence, covered, &found.file, &mut contents);
         torn |= sequence > expected && sequence > covered + 1;
         torn |= sequence > covered && !found.is_intact();
         expected = sequence + 1;
         if torn {
             contents.torn_frames += 1;
         } else {
-            take_entries(found, contents);
+            take_entries(found, &mut contents);
         }
     }
+    contents
 }
 
 /// Frames from `expected` to before `sequence` are gone; those that were durable are lost.
@@ -273,6 +318,7 @@ fn take_entries(found: Found, contents: &mut WalContents) {
             contents.damaged_entries += 1;
         }
         let known = contents.partitions.entry(entry.partition).or_default();
+        let state = |payload: Option<Bytes>| payload.as_ref().and_then(PartitionState::decode);
         match entry.kind {
             EntryKind::Batch => known.batches.push(RecoveredBatch {
                 base: entry.base,
@@ -280,14 +326,18 @@ fn take_entries(found: Found, contents: &mut WalContents) {
                 epoch: entry.epoch,
                 bytes: payload,
             }),
+            EntryKind::Cut => {
+                let cut = Cut { to: entry.base, begins_anew: entry.offset_count > 0 };
+                known.note_cut(cut, state(payload));
+            }
             EntryKind::State => {
                 known.start_min = known.start_min.max(entry.base);
                 known.deleted |= entry.offset_count > 0;
-                payload
-                    .as_ref()
-                    .and_then(PartitionState::decode)
-                    .into_iter()
-                    .for_each(|state| known.note_state(state));
+                known.cut = None;
+                match state(payload) {
+                    Some(state) => known.note_state(state),
+                    None => known.lacks_state = true,
+                }
             }
         }
     }

@@ -5,6 +5,7 @@ use heddle_proto::ids::{Offset, Timestamp};
 
 use super::frame::STATE_BYTES_MAX;
 use crate::codec::{Reader, Writer};
+use crate::types::Cut;
 
 const VERSION: u8 = 1;
 const FLAG_DELETED: u8 = 1;
@@ -70,6 +71,26 @@ impl PartitionState {
             snapshot: snapshot(&mut from, bytes)?,
         };
         (from.is_empty() && state.is_consistent()).then_some(state)
+    }
+
+    /// What is known after a cut whose own record is damaged, from what was known before: the owner's state is gone, and all
+    /// segments are to be read again. `start_min` is the latest start that was told.
+    pub(crate) fn of_damaged_cut(before: Option<Self>, start_min: Offset, cut: Cut) -> Self {
+        let known = before.as_ref();
+        let start = known.map_or(Offset::ZERO, |known| known.start).max(start_min);
+        let begin = if cut.begins_anew { cut.to } else { Offset::ZERO };
+        Self {
+            version: known.map_or(0, |known| known.version) + 1,
+            deleted: false,
+            start: if cut.begins_anew { cut.to } else { start },
+            segment_base: begin,
+            position: 0,
+            drained: begin,
+            segment_max_timestamp: Timestamp::NONE,
+            damage: known.and_then(|known| known.damage).filter(|damage| *damage < cut.kept_to()),
+            snapshot_end: begin,
+            snapshot: Bytes::new(),
+        }
     }
 
     fn is_consistent(&self) -> bool {

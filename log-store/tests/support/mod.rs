@@ -180,16 +180,10 @@ impl World {
         Ok(contents)
     }
 
-    /// Begins to boot and stops after so many steps.
-    pub fn open_for(&mut self, cores: u16, polls: u32) {
+    /// Begins to boot and stops after so many steps. Returns whether it came to its end.
+    pub fn open_for(&mut self, cores: u16, polls: u32) -> bool {
         let boot = boot(self.disk.clone(), self.options.clone(), cores);
-        let mut boot = pin!(boot);
-        let mut left = polls;
-        self.disk.run(std::future::poll_fn(|cx| {
-            cx.waker().wake_by_ref();
-            left = left.saturating_sub(1);
-            if boot.as_mut().poll(cx).is_ready() || left == 0 { Poll::Ready(()) } else { Poll::Pending }
-        }));
+        self.disk.run(for_polls(polls, pin!(boot))).is_some()
     }
 
     pub fn node(&self, partition: TopicPartition) -> &Node {
@@ -221,10 +215,31 @@ impl World {
         self.try_run(work).unwrap()
     }
 
+    /// Runs `work` with all loops behind it, for so many steps at most.
+    pub fn run_for<T>(&mut self, polls: u32, work: &mut Pin<Box<dyn Future<Output = T>>>) -> Option<T> {
+        self.run(for_polls(polls, work.as_mut()))
+    }
+
     pub fn wait(&mut self, duration: Duration) {
         let sleep = self.disk.sleep(duration);
         self.run(sleep);
     }
+}
+
+/// Polls `work` so many times, at least once.
+fn for_polls<T, F: Future<Output = T> + ?Sized>(
+    polls: u32,
+    mut work: Pin<&mut F>,
+) -> impl Future<Output = Option<T>> {
+    let mut left = polls;
+    std::future::poll_fn(move |cx| {
+        left = left.saturating_sub(1);
+        match work.as_mut().poll(cx) {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if left == 0 => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    })
 }
 
 pub fn owner_of(partition: TopicPartition, cores: u16) -> usize {

@@ -45,6 +45,10 @@ fn spec(sequence: u64, durable: u64) -> Spec {
 }
 
 fn frame_bytes(spec: Spec, position: u64) -> Vec<u8> {
+    frame_of(spec, position, &[batch_at(spec.sequence as i64)])
+}
+
+fn frame_of(spec: Spec, position: u64, entries: &[(Entry, Bytes)]) -> Vec<u8> {
     let header = FrameHeader {
         core: 0,
         generation: spec.generation,
@@ -58,8 +62,37 @@ fn frame_bytes(spec: Spec, position: u64) -> Vec<u8> {
         entry_count: 0,
     };
     let mut out = vec![0; BLOCK_BYTES];
-    frame::encode(header, &[batch_at(spec.sequence as i64)], &mut out);
+    frame::encode(header, entries, &mut out);
     out
+}
+
+/// A state record of a log that ends at `end`, told by an entry of this kind.
+fn state_of(kind: EntryKind, version: u64, end: i64, begins_anew: bool) -> (Entry, Bytes) {
+    let end = Offset::new(end);
+    let start = if begins_anew { end } else { Offset::ZERO };
+    let payload = PartitionState {
+        version,
+        deleted: false,
+        start,
+        segment_base: end,
+        position: 0,
+        drained: end,
+        segment_max_timestamp: Timestamp::NONE,
+        damage: None,
+        snapshot_end: end,
+        snapshot: Bytes::from_static(b"owner"),
+    }
+    .encode();
+    let entry = Entry {
+        kind,
+        partition: partition(),
+        base: if kind == EntryKind::Cut { end } else { start },
+        offset_count: u32::from(begins_anew),
+        epoch: Epoch::NONE,
+        payload_bytes: payload.len() as u32,
+        payload_crc: heddle_proto::crc::crc32c(&payload),
+    };
+    (entry, payload)
 }
 
 /// A file with these frames one after another; `None` leaves a block of zeros.
@@ -178,4 +211,73 @@ fn two_runs_are_judged_apart() {
     let contents = replay(&[(1, earlier), (2, later)]);
     assert_eq!(offsets(&contents), [1, 1, 2]);
     assert_eq!(contents.torn_frames, 1);
+}
+
+/// What a frame of one block tells, and whether a bit of its first payload is flipped.
+type Told<'a> = (&'a [(Entry, Bytes)], bool);
+
+/// What is known of the partition after these runs.
+fn replay_runs(runs: &[&[Told<'_>]]) -> RecoveredPartition {
+    let files = runs.iter().enumerate().map(|(run, frames)| {
+        let generation = run as u64 + 1;
+        let frame = |(index, (entries, damaged)): (usize, &Told<'_>)| {
+            let sequence = index as u64 + 1;
+            let spec = Spec { generation, incarnation: generation, ..spec(sequence, sequence - 1) };
+            let mut bytes = frame_of(spec, (index * BLOCK_BYTES) as u64, entries);
+            let payload_at = frame::HEADER_BYTES + entries.len() * frame::ENTRY_BYTES;
+            bytes[payload_at + 10] ^= u8::from(*damaged);
+            bytes
+        };
+        (generation, frames.iter().enumerate().flat_map(frame).collect())
+    });
+    replay(&files.collect::<Vec<_>>()).partitions.remove(&partition()).unwrap()
+}
+
+fn bases(found: &RecoveredPartition) -> Vec<i64> {
+    found.batches.iter().map(|batch| batch.base.get()).collect()
+}
+
+#[test]
+fn a_cut_takes_back_what_was_said_before_and_brings_its_own_state() {
+    let batches = [batch_at(0), batch_at(1), batch_at(2)];
+    let cut = [state_of(EntryKind::Cut, 1, 2, false)];
+    let found = replay_runs(&[&[(&batches, false), (&cut, false)]]);
+    assert_eq!((bases(&found), found.cut.map(|cut| cut.to)), (vec![0, 1], Some(Offset::new(2))));
+    assert_eq!(found.state.unwrap().snapshot, "owner");
+
+    let anew = [state_of(EntryKind::Cut, 1, 29, true)];
+    let found = replay_runs(&[&[(&batches, false), (&anew, false)]]);
+    assert_eq!((bases(&found), found.start_min), (vec![], Offset::new(29)));
+    assert_eq!(found.state.unwrap().drained, Offset::new(29));
+
+    let made = [state_of(EntryKind::State, 2, 29, false), batch_at(29)];
+    let found = replay_runs(&[&[(&batches, false), (&anew, false), (&made, false)]]);
+    assert_eq!((bases(&found), found.cut), (vec![29], None));
+}
+
+#[test]
+fn a_damaged_cut_still_cuts() {
+    let batches = [state_of(EntryKind::State, 1, 0, false), batch_at(0), batch_at(1)];
+    let (cut, next) = ([state_of(EntryKind::Cut, 2, 1, false)], [batch_at(9)]);
+    let found = replay_runs(&[&[(&batches, false), (&cut, true), (&next, false)]]);
+    assert_eq!(bases(&found)[0], 0);
+    assert_eq!(found.cut, Some(Cut { to: Offset::new(1), begins_anew: false }));
+    let state = found.state.unwrap();
+    assert_eq!((state.version, state.drained, state.snapshot.len()), (2, Offset::ZERO, 0));
+}
+
+#[test]
+fn what_a_later_run_tells_counts_alone() {
+    let earlier = [state_of(EntryKind::State, 3, 0, false), batch_at(0), batch_at(1)];
+    let later = [state_of(EntryKind::State, 4, 1, false), batch_at(1)];
+    let after = [batch_at(2)];
+    // The cut that lay between them went with the file that held it.
+    let found = replay_runs(&[&[(&earlier, false)], &[(&later, false)]]);
+    assert_eq!((bases(&found), found.state.unwrap().version), (vec![1], 4));
+    // Which run is the later one says only the state: files have their order within one core alone.
+    let found = replay_runs(&[&[(&later, false)], &[(&earlier, false)]]);
+    assert_eq!((bases(&found), found.state.unwrap().version), (vec![1], 4));
+    // Where it cannot be told nothing is dropped.
+    let found = replay_runs(&[&[(&earlier, false)], &[(&later, true), (&after, false)]]);
+    assert_eq!(bases(&found), [0, 1, 1, 2]);
 }

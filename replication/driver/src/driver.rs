@@ -1,0 +1,464 @@
+//! All replicas of one core: what goes in, and what the owner takes out. See the crate for the contract.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use heddle_log_store::{AppendError, Damage, Disk, Log, LogId, LogStore, ReadError};
+use heddle_proto::batch::{self, BatchError, BatchHeader};
+use heddle_proto::ids::{Epoch, NodeId, Offset, TopicPartition};
+use heddle_replication::history::History;
+use heddle_replication::io::{Fault, Input, LogView, Output, Refusal};
+use heddle_replication::leadership::{Change, Grant, SealAnswer};
+use heddle_replication::message::{Life, Message};
+use heddle_replication::replica::{Config, Replica, Restored};
+use heddle_replication::stream;
+use heddle_replication::stream::outbound::{Input as StreamInput, Output as StreamOutput};
+
+use crate::connection::{Connection, Frame, Said};
+use crate::hosted::Hosted;
+use crate::job::{Done, Job, ReadJob};
+use crate::promises::{self, PromiseFiles, Promises};
+
+/// Paces of a driver.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Of every connection to a peer.
+    pub stream: stream::Options,
+    /// What may have been missed is said again after so long.
+    pub resend_after: Duration,
+    /// A connection over which something is under way and nothing is taken for so long is made anew.
+    pub stuck_after: Duration,
+    /// A member of the in-sync set that has not caught up for so long is to leave it.
+    pub lag_max: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            stream: stream::Options::default(),
+            resend_after: Duration::from_millis(250),
+            stuck_after: Duration::from_millis(1500),
+            lag_max: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What is to be hosted.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    /// Which partition.
+    pub partition: TopicPartition,
+    /// Its topic's settings.
+    pub config: Config,
+    /// Every node that is to have a replica.
+    pub replicas: BTreeSet<NodeId>,
+    /// Which epochs its log is made of, as the owner kept it.
+    pub history: History,
+    /// Its log may lack records that were once reported durable: the disk lost or damaged them.
+    pub is_damaged: bool,
+    /// As in [`Restored::newest_epoch`].
+    pub newest_epoch: Epoch,
+    /// As in [`Restored::was_led`].
+    pub was_led: bool,
+}
+
+/// Something the rest of the node has to know. All of it may be lost in a crash right after.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Everything before this offset is committed, and the log can be read up to there.
+    Committed(TopicPartition, Offset),
+    /// A lossy election took back what was committed in this range.
+    Lost(TopicPartition, Offset, Offset),
+    /// Answer a seal of this epoch.
+    Answer(TopicPartition, Epoch, SealAnswer),
+    /// Ask the metadata for another in-sync set.
+    Change(TopicPartition, Change),
+    /// Ask the controller for an election.
+    NeedElection(TopicPartition),
+    /// The replica has left everything in good order.
+    Stopped(TopicPartition),
+    /// The replica must not go on; an operator has to look.
+    Halted(TopicPartition, Fault),
+    /// The log turned out to be damaged: it is to be mended at a new start of the replica.
+    Damaged(TopicPartition, Damage),
+    /// A batch could not be appended although there was room a moment ago: the process has to stop.
+    Broken(TopicPartition, String),
+}
+
+/// Why records were not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ProduceError {
+    /// This node has no replica of the partition.
+    #[error("no replica here")]
+    Unknown,
+    /// The replica does not admit records.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Its log is still being cut.
+    #[error("the log is being cut")]
+    Cutting,
+    /// They are not a batch.
+    #[error(transparent)]
+    Batch(#[from] BatchError),
+    /// The log takes none.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+}
+
+/// See the module.
+pub struct Driver<D: Disk> {
+    pub(crate) me: NodeId,
+    life: Life,
+    pub(crate) options: Options,
+    store: LogStore<D>,
+    files: PromiseFiles<D>,
+    promises: Promises,
+    promise_number: u64,
+    /// Promises that are not yet on their way to the disk, and those that are.
+    unwritten: BTreeSet<TopicPartition>,
+    writing: Option<BTreeSet<TopicPartition>>,
+    pub(crate) hosted: BTreeMap<TopicPartition, Hosted<D>>,
+    by_log: BTreeMap<LogId, TopicPartition>,
+    pub(crate) connections: BTreeMap<NodeId, Connection>,
+    connection_count: u32,
+    pub(crate) jobs: Vec<Job<D>>,
+    pub(crate) events: Vec<Event>,
+}
+
+impl<D: Disk> Driver<D> {
+    /// The driver of a core in one life of its node, with the promises that [`PromiseFiles::read`] found.
+    pub fn new(
+        me: NodeId,
+        life: Life,
+        options: Options,
+        store: LogStore<D>,
+        files: PromiseFiles<D>,
+        found: Option<(Promises, u64)>,
+    ) -> Self {
+        let (promises, promise_number) = found.unwrap_or_default();
+        Driver {
+            me,
+            life,
+            options,
+            store,
+            files,
+            promises,
+            promise_number,
+            unwritten: BTreeSet::new(),
+            writing: None,
+            hosted: BTreeMap::new(),
+            by_log: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            connection_count: 0,
+            jobs: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Hosts a replica over its log.
+    pub fn add(&mut self, now: Duration, placement: Placement, log: Log<D>) {
+        let Placement { partition, config, replicas, history, is_damaged, newest_epoch, was_led } = placement;
+        let positions = log.positions();
+        let view = LogView {
+            start: positions.start,
+            durable: positions.durable,
+            written: positions.written,
+            history: history.clone(),
+        };
+        let mut promise = self.promises.get(&partition).copied();
+        if let Some(promise) = promise.as_mut().filter(|_| is_damaged) {
+            promise.intact = false;
+        }
+        let restored = Restored { promise, log: view, newest_epoch, was_led };
+        let mut out = Vec::new();
+        let replica = Replica::start(self.me, self.life, config, restored, &mut out);
+        self.by_log.insert(log.id(), partition);
+        self.hosted.insert(partition, Hosted::new(replica, (log, history), replicas, now));
+        self.perform_all(now, partition, out, &[]);
+    }
+
+    /// Metadata says which nodes are to have a replica.
+    pub fn place(&mut self, partition: TopicPartition, replicas: BTreeSet<NodeId>) {
+        if let Some(hosted) = self.hosted.get_mut(&partition) {
+            hosted.replicas = replicas;
+        }
+    }
+
+    /// A replica hosted here.
+    pub fn replica(&self, partition: TopicPartition) -> Option<&Replica> {
+        self.hosted.get(&partition).map(|hosted| &hosted.replica)
+    }
+
+    /// The log of a replica hosted here.
+    pub fn log(&self, partition: TopicPartition) -> Option<&Log<D>> {
+        self.hosted.get(&partition).map(|hosted| &hosted.log)
+    }
+
+    /// What the owner is to keep with the log: which epochs it is made of as it is, whatever the machine has already heard.
+    pub fn history(&self, log: LogId) -> Option<&History> {
+        let hosted = self.hosted.get(self.by_log.get(&log)?)?;
+        Some(hosted.history())
+    }
+
+    /// Metadata says who leads a partition.
+    pub fn granted(&mut self, now: Duration, partition: TopicPartition, grant: Grant) {
+        self.take(now, partition, Input::Granted(grant), &[]);
+    }
+
+    /// The controller asks for a promise.
+    pub fn seal(&mut self, now: Duration, partition: TopicPartition, epoch: Epoch) {
+        self.take(now, partition, Input::Seal(epoch), &[]);
+    }
+
+    /// Appends a client's batch, which has been checked, and returns where it begins and ends. Its acknowledgement waits for
+    /// [`Event::Committed`] to pass the end.
+    ///
+    /// # Errors
+    /// [`ProduceError`]; nothing is kept then.
+    pub fn produce(
+        &mut self,
+        now: Duration,
+        partition: TopicPartition,
+        mut batch: BytesMut,
+    ) -> Result<(Offset, Offset), ProduceError> {
+        let hosted = self.hosted.get_mut(&partition).ok_or(ProduceError::Unknown)?;
+        let epoch = hosted.replica.admits()?;
+        if hosted.is_cutting() {
+            return Err(ProduceError::Cutting);
+        }
+        let base = hosted.log.positions().written;
+        batch::assign(&mut batch, base, epoch);
+        let header = BatchHeader::parse(&batch)?;
+        hosted.append(batch.freeze(), &header)?;
+        self.take(now, partition, Input::Written(header.next_offset()), &[]);
+        Ok((base, header.next_offset()))
+    }
+
+    /// The log store reported that more of a log is durable.
+    pub fn durable(&mut self, now: Duration, log: LogId) {
+        let Some(partition) = self.by_log.get(&log).copied() else { return };
+        self.report_durable(now, partition);
+    }
+
+    pub(crate) fn report_durable(&mut self, now: Duration, partition: TopicPartition) {
+        if let Some(hosted) = self.hosted.get(&partition).filter(|hosted| !hosted.is_cutting()) {
+            let durable = hosted.log.positions().durable;
+            self.take(now, partition, Input::Durable(durable), &[]);
+        }
+    }
+
+    /// Retention has moved the start of a log, below what is committed. It lies between two batches: a backup that has to begin
+    /// there gets whole ones.
+    pub fn retained(&mut self, now: Duration, partition: TopicPartition, start: Offset) {
+        self.take(now, partition, Input::Retained(start), &[]);
+    }
+
+    /// The node stops in good order: every replica flushes and says [`Event::Stopped`].
+    pub fn stop(&mut self, now: Duration) {
+        for partition in self.partitions() {
+            self.take(now, partition, Input::Stop, &[]);
+            if let Some(hosted) = self.hosted.get(&partition) {
+                self.jobs.push(Job::Flush(hosted.log.clone()));
+            }
+        }
+    }
+
+    /// A frame from a peer. What is not for a replica here, or not what it says, is ignored.
+    pub fn receive(&mut self, now: Duration, from: NodeId, frame: Frame) {
+        let bytes = frame.batch_bytes();
+        let connection = self.connection(now, from);
+        if !connection.hear(frame.connection) {
+            return;
+        }
+        if let Some((_, taken)) = frame.taken.filter(|(number, _)| *number == connection.number) {
+            connection.step(now, StreamInput::Taken(taken), Vec::new());
+        }
+        for said in frame.said {
+            self.hear(now, from, said);
+        }
+        self.connection(now, from).took(bytes);
+    }
+
+    fn hear(&mut self, now: Duration, from: NodeId, said: Said) {
+        let Some(hosted) = self.hosted.get(&said.partition) else { return };
+        let Some(carried) = checked_batches(&said) else { return };
+        let bytes: usize = carried.iter().map(|(batch, _)| batch.len()).sum();
+        if let Some(damage) = hosted.log.damage().filter(|_| bytes > 0) {
+            return self.events.push(Event::Damaged(said.partition, damage));
+        }
+        let takes = !self.store.is_full() && self.store.has_room(bytes);
+        if bytes > 0 && !takes {
+            return; // As if it had been lost: it is sent again when there is room.
+        }
+        let (partition, message) = (said.partition, said.message);
+        let acknowledges = matches!(message, Message::Ack { .. });
+        self.take(now, partition, Input::Message { from, message }, &carried);
+        if acknowledges {
+            self.welcome_back(now, partition, from);
+        }
+    }
+
+    /// A job has ended.
+    pub fn done(&mut self, now: Duration, done: Done) {
+        match done {
+            Done::Cut(partition) => {
+                if let Some(hosted) = self.hosted.get_mut(&partition) {
+                    hosted.cut_done();
+                }
+                self.take(now, partition, Input::CutDone, &[]);
+                self.pump(partition);
+                self.report_durable(now, partition);
+                self.tell_committed(partition);
+            }
+            Done::Promises => {
+                for partition in self.writing.take().unwrap_or_default() {
+                    self.take(now, partition, Input::Recorded, &[]);
+                }
+            }
+            Done::Flushed => {}
+            Done::Read { peer, connection, partition, ticket, batches } => {
+                if let Err(ReadError::Damaged(damage)) = &batches {
+                    self.events.push(Event::Damaged(partition, damage.clone()));
+                }
+                let batches = batches.unwrap_or_default();
+                if self.connections.get(&peer).is_some_and(|known| known.number == connection) {
+                    self.answer_read(now, peer, partition, ticket, batches);
+                }
+            }
+        }
+    }
+
+    pub(crate) fn take(
+        &mut self,
+        now: Duration,
+        partition: TopicPartition,
+        input: Input,
+        carried: &[(Bytes, BatchHeader)],
+    ) {
+        let Some(hosted) = self.hosted.get_mut(&partition) else { return };
+        let mut out: Vec<Output> = Vec::new();
+        hosted.replica.step(input, &mut out);
+        self.perform_all(now, partition, out, carried);
+    }
+
+    pub(crate) fn partitions(&self) -> Vec<TopicPartition> {
+        self.hosted.keys().copied().collect()
+    }
+
+    pub(crate) fn connection(&mut self, now: Duration, peer: NodeId) -> &mut Connection {
+        if !self.connections.contains_key(&peer) {
+            let number = self.next_connection_number();
+            self.connections.insert(peer, Connection::new(self.options.stream, number, now));
+        }
+        self.connections.get_mut(&peer).expect("it was just made if it was not there")
+    }
+
+    /// Connections of a later life have higher numbers.
+    pub(crate) fn next_connection_number(&mut self) -> u64 {
+        self.connection_count += 1;
+        u64::from(self.life.0) << 32 | u64::from(self.connection_count)
+    }
+
+    pub(crate) fn promise(&mut self, partition: TopicPartition, promise: heddle_replication::io::Promise) {
+        self.promises.insert(partition, promise);
+        self.unwritten.insert(partition);
+    }
+
+    fn write_promises(&mut self) {
+        if self.writing.is_some() || self.unwritten.is_empty() {
+            return;
+        }
+        self.promise_number += 1;
+        self.writing = Some(std::mem::take(&mut self.unwritten));
+        let table = promises::encode(&self.promises, self.promise_number);
+        self.jobs.push(Job::Promises { files: self.files.clone(), table, number: self.promise_number });
+    }
+
+    /// What has to wait for a disk.
+    pub fn jobs(&mut self) -> Vec<Job<D>> {
+        self.write_promises();
+        std::mem::take(&mut self.jobs)
+    }
+
+    /// What the rest of the node has to know.
+    pub fn events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// When [`Self::flush`] is due at the latest, if nothing else happens.
+    pub fn next_wake(&self) -> Option<Duration> {
+        self.connections.values().filter_map(|connection| connection.wake).min()
+    }
+
+    /// What goes to peers now, each frame in the order of its connection.
+    pub fn flush(&mut self, now: Duration) -> Vec<(NodeId, Frame)> {
+        let peers: Vec<NodeId> = self.connections.keys().copied().collect();
+        let mut frames = Vec::new();
+        for peer in peers {
+            loop {
+                let reads = self.connection(now, peer).step(now, StreamInput::Flush, Vec::new());
+                if reads.is_empty() {
+                    break;
+                }
+                reads.into_iter().for_each(|read| self.read(now, peer, read));
+            }
+            frames.extend(self.connection(now, peer).flush().map(|frame| (peer, frame)));
+        }
+        frames
+    }
+
+    /// Reads from memory at once, else by a job.
+    fn read(&mut self, now: Duration, peer: NodeId, read: StreamOutput) {
+        let StreamOutput::Read { partition, ticket, from, upto, bytes_max } = read else { return };
+        let connection = self.connection(now, peer).number;
+        let Some(hosted) = self.hosted.get(&partition).filter(|hosted| !hosted.is_cutting()) else {
+            return self.answer_read(now, peer, partition, ticket, Vec::new());
+        };
+        match hosted.log.read_cached(from, upto, bytes_max) {
+            Some(batches) => self.answer_read(now, peer, partition, ticket, batches),
+            None => {
+                let log = hosted.log.clone();
+                let job = ReadJob { peer, connection, partition, ticket, log, from, upto, bytes_max };
+                self.jobs.push(Job::Read(job));
+            }
+        }
+    }
+
+    fn answer_read(
+        &mut self,
+        now: Duration,
+        peer: NodeId,
+        partition: TopicPartition,
+        ticket: u64,
+        batches: Vec<Bytes>,
+    ) {
+        let end = batches.last().and_then(|batch| BatchHeader::parse(batch).ok());
+        let input = match end {
+            Some(header) => {
+                let bytes = batches.iter().map(|batch| batch.len() as u64).sum();
+                StreamInput::Read { partition, ticket, upto: header.next_offset(), bytes }
+            }
+            None => StreamInput::Unreadable { partition, ticket },
+        };
+        self.connection(now, peer).step(now, input, batches);
+    }
+}
+
+/// The batches of an append with their headers, if they are sound and just those that it names. Other messages have none.
+fn checked_batches(said: &Said) -> Option<Vec<(Bytes, BatchHeader)>> {
+    let Message::Append { from, upto, history, .. } = &said.message else {
+        return said.batches.is_empty().then(Vec::new);
+    };
+    let (mut at, mut found, mut epochs) = (*from, Vec::with_capacity(said.batches.len()), History::default());
+    for batch in &said.batches {
+        let header = batch::verify_stored(batch).ok()?;
+        if header.base_offset != at || batch.len() != header.batch_bytes as usize {
+            return None;
+        }
+        epochs.note(header.epoch, at);
+        at = header.next_offset();
+        found.push((batch.clone(), header));
+    }
+    (at == *upto && epochs == *history).then_some(found)
+}

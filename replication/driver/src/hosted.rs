@@ -1,0 +1,221 @@
+//! One replica with its log: appends and cuts happen in the order the machine wants them, one cut at a time.
+//!
+//! The machine is ahead of the log while a cut is under way and more waits behind it. What is kept with the log is therefore
+//! the history of the log as it is, not the machine's.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use heddle_log_store::{AppendError, Disk, Log, StorageError};
+use heddle_proto::batch::BatchHeader;
+use heddle_proto::ids::{NodeId, Offset};
+use heddle_replication::history::History;
+use heddle_replication::replica::Replica;
+
+/// Something to do to the log.
+pub(crate) enum LogOp {
+    Append(Bytes, BatchHeader),
+    Cut(Offset),
+    Begin(Offset),
+}
+
+/// A cut that has begun and waits for the disk.
+pub(crate) type Cutting = Pin<Box<dyn Future<Output = Result<(), StorageError>>>>;
+
+/// How a primary sees a peer over time.
+#[derive(Copy, Clone)]
+pub(crate) struct Watch {
+    /// Reaching this offset counts as keeping up.
+    pub(crate) mark: Offset,
+    /// When it last did.
+    pub(crate) caught_at: Duration,
+}
+
+pub(crate) struct Hosted<D: Disk> {
+    pub(crate) replica: Replica,
+    pub(crate) log: Log<D>,
+    /// Which epochs the log is made of. No epoch of what is queued is in it.
+    history: History,
+    /// Every node that is to have a replica.
+    pub(crate) replicas: BTreeSet<NodeId>,
+    waiting: VecDeque<LogOp>,
+    cutting: bool,
+    /// What is committed and not yet told.
+    pub(crate) committed_due: Option<Offset>,
+    pub(crate) watches: BTreeMap<NodeId, Watch>,
+    pub(crate) resent_at: Duration,
+}
+
+impl<D: Disk> Hosted<D> {
+    pub(crate) fn new(
+        replica: Replica,
+        (log, history): (Log<D>, History),
+        replicas: BTreeSet<NodeId>,
+        now: Duration,
+    ) -> Self {
+        Hosted {
+            replica,
+            log,
+            history,
+            replicas,
+            waiting: VecDeque::new(),
+            cutting: false,
+            committed_due: None,
+            watches: BTreeMap::new(),
+            resent_at: now,
+        }
+    }
+
+    /// Whether a cut is under way or something waits behind one.
+    pub(crate) fn is_cutting(&self) -> bool {
+        self.cutting || !self.waiting.is_empty()
+    }
+
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
+    pub(crate) fn queue(&mut self, op: LogOp) {
+        self.waiting.push_back(op);
+    }
+
+    pub(crate) fn cut_done(&mut self) {
+        self.cutting = false;
+    }
+
+    /// Appends a batch at the end of the log as it is.
+    ///
+    /// # Errors
+    /// Nothing is kept then.
+    pub(crate) fn append(&mut self, batch: Bytes, header: &BatchHeader) -> Result<(), AppendError> {
+        self.log.append(batch, header)?;
+        self.history.note(header.epoch, header.base_offset);
+        Ok(())
+    }
+
+    /// Does what may be done now. Returns a cut that has begun.
+    ///
+    /// # Errors
+    /// An append failed that the machine counts as done.
+    pub(crate) fn pump(&mut self) -> Result<Option<Cutting>, AppendError> {
+        while !self.cutting
+            && let Some(op) = self.waiting.pop_front()
+        {
+            match op {
+                LogOp::Append(batch, header) => self.append(batch, &header)?,
+                LogOp::Cut(at) => {
+                    self.history.truncate(at);
+                    let cutting = self.log.cut(at);
+                    return Ok(Some(self.begin(cutting)));
+                }
+                LogOp::Begin(at) => {
+                    self.history = History::default();
+                    let cutting = self.log.begin_anew(at);
+                    return Ok(Some(self.begin(cutting)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn begin(&mut self, cutting: impl Future<Output = Result<(), StorageError>> + 'static) -> Cutting {
+        self.cutting = true;
+        Box::pin(cutting)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use heddle_log_store::{Hooks, LogConfig, LogId, LogStore, MemoryDisk, Options, WriteTimes};
+    use heddle_proto::batch::{self, BatchBuilder, Compression};
+    use heddle_proto::ids::{CoreId, Epoch, PartitionIndex, Timestamp, TopicId, TopicPartition};
+    use heddle_replication::io::LogView;
+    use heddle_replication::message::Life;
+    use heddle_replication::replica::{Config, Hold, Restored};
+    use heddle_replication::rules::Rules;
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Hooks for Nobody {
+        fn durable(&self, _: LogId, _: Offset, _: WriteTimes) {}
+    }
+
+    fn store(disk: &MemoryDisk) -> LogStore<MemoryDisk> {
+        let options = Options { dir: "/data".into(), wal_file_bytes: 1 << 20, ..Options::default() };
+        let opened =
+            LogStore::open(disk.clone(), options, CoreId::new(0), Default::default(), Rc::new(Nobody));
+        disk.run(opened).unwrap()
+    }
+
+    fn hosted(store: &LogStore<MemoryDisk>) -> Hosted<MemoryDisk> {
+        let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
+        let config = Config { hold: Hold::Durable, catch_up_records_max: 10, rules: Rules::default() };
+        let log = LogView {
+            start: Offset::ZERO,
+            durable: Offset::ZERO,
+            written: Offset::ZERO,
+            history: History::default(),
+        };
+        let restored = Restored { promise: None, log, newest_epoch: Epoch::default(), was_led: false };
+        let replica = Replica::start(NodeId::new(0), Life(1), config, restored, &mut Vec::new());
+        let log = store.log(partition, LogConfig::default());
+        Hosted::new(replica, (log, History::default()), BTreeSet::new(), Duration::ZERO)
+    }
+
+    fn batch_at(base: i64, epoch: i32) -> (Bytes, BatchHeader) {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(Timestamp::new(1), None, Some(b"value"), &[]).unwrap();
+        let mut bytes = builder.build().unwrap();
+        batch::assign(&mut bytes, Offset::new(base), Epoch::new(epoch));
+        let header = BatchHeader::parse(&bytes).unwrap();
+        (bytes.freeze(), header)
+    }
+
+    fn finish(disk: &MemoryDisk, store: &LogStore<MemoryDisk>, mut cutting: Cutting) {
+        let (commit, background) = (store.clone(), store.clone());
+        let mut commit = Box::pin(async move { commit.run_commit().await });
+        let mut background = Box::pin(async move { background.run_background().await });
+        let done = disk.run(std::future::poll_fn(|cx| {
+            assert!(commit.as_mut().poll(cx).is_pending() && background.as_mut().poll(cx).is_pending());
+            cutting.as_mut().poll(cx)
+        }));
+        done.unwrap();
+    }
+
+    #[test]
+    fn what_waits_behind_a_cut_is_not_in_the_history() {
+        let disk = MemoryDisk::new(1);
+        let store = store(&disk);
+        let mut hosted = hosted(&store);
+        for (base, epoch) in [(0, 1), (1, 2)] {
+            let (batch, header) = batch_at(base, epoch);
+            hosted.append(batch, &header).unwrap();
+        }
+        let epochs = |hosted: &Hosted<MemoryDisk>| -> Vec<(i32, i64)> {
+            let entries = hosted.history().entries().iter();
+            entries.map(|(epoch, start)| (epoch.get(), start.get())).collect()
+        };
+        assert_eq!(epochs(&hosted), [(1, 0), (2, 1)]);
+        let (batch, header) = batch_at(1, 3);
+        for op in [LogOp::Cut(Offset::new(1)), LogOp::Append(batch, header), LogOp::Cut(Offset::ZERO)] {
+            hosted.queue(op);
+        }
+        let cutting = hosted.pump().unwrap().unwrap();
+        assert_eq!(epochs(&hosted), [(1, 0)]);
+        assert!(hosted.pump().unwrap().is_none(), "one cut at a time");
+        finish(&disk, &store, cutting);
+        assert_eq!(epochs(&hosted), [(1, 0)]);
+        hosted.cut_done();
+        let cutting = hosted.pump().unwrap().unwrap();
+        assert_eq!(hosted.log.positions().written, Offset::new(2));
+        finish(&disk, &store, cutting);
+        assert_eq!((epochs(&hosted), hosted.log.positions().written), (vec![], Offset::ZERO));
+    }
+}

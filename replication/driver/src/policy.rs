@@ -1,0 +1,115 @@
+//! What the clock alone makes due: saying again what may be lost, and who is to be in the in-sync set.
+
+use std::time::Duration;
+
+use heddle_log_store::Disk;
+use heddle_proto::ids::{NodeId, TopicPartition};
+use heddle_replication::io::Input;
+
+use crate::driver::Driver;
+use crate::hosted::Watch;
+
+impl<D: Disk> Driver<D> {
+    /// To be called every few milliseconds.
+    pub fn tick(&mut self, now: Duration) {
+        self.reconnect_stuck(now);
+        for partition in self.partitions() {
+            self.resend(now, partition);
+            self.keep_in_sync(now, partition);
+        }
+    }
+
+    fn reconnect_stuck(&mut self, now: Duration) {
+        let after = self.options.stuck_after;
+        let stuck: Vec<NodeId> = self
+            .connections
+            .iter_mut()
+            .filter_map(|(peer, connection)| connection.is_stuck(now, after).then_some(*peer))
+            .collect();
+        for peer in stuck {
+            self.connected(now, peer);
+        }
+    }
+
+    /// The connection to a peer has been made anew: whatever was under way is said again.
+    pub fn connected(&mut self, now: Duration, peer: NodeId) {
+        let number = self.next_connection_number();
+        self.connection(now, peer).reconnect(number, now);
+        for partition in self.partitions() {
+            self.take(now, partition, Input::Resend(peer), &[]);
+        }
+    }
+
+    /// A quiet stream may be quiet because something was lost.
+    fn resend(&mut self, now: Duration, partition: TopicPartition) {
+        let after = self.options.resend_after;
+        let Some(hosted) = self.hosted.get_mut(&partition) else { return };
+        if now.saturating_sub(hosted.resent_at) < after {
+            return;
+        }
+        hosted.resent_at = now;
+        let behind: Vec<NodeId> = match (hosted.replica.primary(), hosted.replica.joins()) {
+            (Some(primary), _) => {
+                let end = hosted.replica.log().written;
+                let lags = |peer: &NodeId| primary.written(*peer).is_some_and(|written| written < end);
+                let counts = |peer: &NodeId| primary.held(*peer) == Some(end);
+                let replicas = hosted.replicas.iter().filter(|peer| **peer != self.me);
+                replicas.filter(|peer| lags(peer) || !counts(peer)).copied().collect()
+            }
+            (None, Some(primary)) => vec![primary],
+            (None, None) => Vec::new(),
+        };
+        for peer in behind {
+            let quiet = self.connections.get(&peer).is_none_or(|connection| {
+                connection.outbound.is_idle() && connection.outbound.under_way_bytes() == 0
+            });
+            if quiet {
+                self.take(now, partition, Input::Resend(peer), &[]);
+            }
+        }
+    }
+
+    /// Who has just acknowledged may be as far as what is committed, if only for a moment: then it can come back.
+    pub(crate) fn welcome_back(&mut self, now: Duration, partition: TopicPartition, peer: NodeId) {
+        let comes_back = self.hosted.get(&partition).is_some_and(|hosted| {
+            let primary = hosted.replica.primary().filter(|primary| !primary.members().contains(&peer));
+            hosted.replicas.contains(&peer)
+                && primary.is_some_and(|primary| primary.held(peer) >= Some(hosted.replica.committed()))
+        });
+        if comes_back {
+            self.take(now, partition, Input::Grow(peer), &[]);
+        }
+    }
+
+    /// Who has not caught up for long leaves the in-sync set; who has caught up comes back.
+    fn keep_in_sync(&mut self, now: Duration, partition: TopicPartition) {
+        let (me, lag_max) = (self.me, self.options.lag_max);
+        let Some(hosted) = self.hosted.get_mut(&partition) else { return };
+        let Some(primary) = hosted.replica.primary() else {
+            hosted.watches.clear();
+            return;
+        };
+        let end = hosted.replica.log().written;
+        let mut wishes = Vec::new();
+        for peer in hosted.replicas.iter().copied().filter(|peer| *peer != me) {
+            let watch = hosted.watches.entry(peer).or_insert(Watch { mark: end, caught_at: now });
+            let held = primary.held(peer);
+            if held.is_some_and(|held| held >= watch.mark) {
+                *watch = Watch { mark: end, caught_at: now };
+            }
+            let is_member = primary.members().contains(&peer);
+            if is_member && now.saturating_sub(watch.caught_at) >= lag_max {
+                wishes.push(Input::Shrink(peer));
+            } else if held.is_some() && (!is_member || primary.is_changing()) {
+                wishes.push(Input::Grow(peer));
+            }
+        }
+        // Who is to have no replica here any more leaves when the others have come.
+        let leaving = primary.members().iter().find(|peer| **peer != me && !hosted.replicas.contains(*peer));
+        let all_came = hosted.replicas.iter().all(|peer| primary.members().contains(peer));
+        wishes.extend(leaving.filter(|_| all_came).map(|peer| Input::Shrink(*peer)));
+        for wish in wishes {
+            self.take(now, partition, wish, &[]);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Some hundred seeds in every test run, the same seed twice, and a planted mistake for every checker.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use heddle_replication::replica::Hold;
+use heddle_sim::{Bug, Plan, run};
+
+/// `HEDDLE_SIM_SEEDS` asks for more.
+fn seed_count(default: u64) -> u64 {
+    std::env::var("HEDDLE_SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Names the seed whose run panics.
+struct Running(u64);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("that was seed {}", self.0);
+        }
+    }
+}
+
+fn finds_nothing(seed: u64) {
+    let (plan, running) = (Plan::new(seed), Running(seed));
+    let outcome = run(&plan);
+    let last = outcome.log.len().saturating_sub(40);
+    assert_eq!(outcome.findings, [], "{plan:?}\n{}", outcome.log[last..].join("\n"));
+    assert!(outcome.acked_count > 0, "nothing is done: {plan:?}");
+    drop(running);
+}
+
+#[test]
+fn seeds_find_nothing() {
+    let (count, next) = (seed_count(300), AtomicU64::new(0));
+    let work = || {
+        while let Some(seed) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|seed| *seed < count) {
+            finds_nothing(seed);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, |workers| workers.get()) {
+            scope.spawn(work);
+        }
+    });
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 3..9 {
+        assert_eq!(run(&Plan::new(seed)).trace, run(&Plan::new(seed)).trace, "seed {seed}");
+    }
+    assert_ne!(run(&Plan::new(3)).trace, run(&Plan::new(4)).trace);
+}
+
+/// The first seed with this mistake whose run the checker objects to.
+fn finds(checker: &str, change: impl Fn(&mut Plan)) {
+    let mut others = Vec::new();
+    for seed in 0..20 {
+        let mut plan = Plan { partition_count: 1, ..Plan::new(2 * seed) };
+        change(&mut plan);
+        let outcome = run(&plan);
+        if outcome.findings.iter().any(|finding| finding.checker == checker) {
+            return;
+        }
+        others.push(outcome.findings);
+    }
+    panic!("nothing for `{checker}`, only {others:?}");
+}
+
+fn three(plan: &mut Plan, bug: Bug) {
+    (plan.node_count, plan.replica_count, plan.quorum, plan.commit_all) = (3, 3, 2, false);
+    (plan.hold, plan.harms_disks, plan.bug) = (Hold::Durable, false, Some(bug));
+}
+
+#[test]
+fn lost_finds_a_disk_that_lies() {
+    finds("lost", |plan| three(plan, Bug::DiskLies));
+}
+
+#[test]
+fn reordered_finds_a_retry_out_of_order() {
+    finds("reordered", |plan| three(plan, Bug::RetryOutOfOrder));
+}
+
+#[test]
+fn diverged_finds_an_altered_record() {
+    finds("diverged", |plan| three(plan, Bug::AltersRecord));
+}
+
+#[test]
+fn committers_finds_two_primaries() {
+    finds("committers", |plan| {
+        three(plan, Bug::TwoPrimaries);
+        (plan.node_count, plan.replica_count, plan.quorum) = (2, 2, 1);
+    });
+}
+
+#[test]
+fn halted_finds_a_controller_that_elects_the_shortest_log() {
+    finds("halted", |plan| three(plan, Bug::ElectsShortest));
+}
+
+#[test]
+fn unseen_finds_a_hidden_record() {
+    finds("unseen", |plan| {
+        three(plan, Bug::HidesNewest);
+        plan.fault_rate = 0;
+    });
+}
+
+#[test]
+fn stuck_finds_a_node_that_is_deaf() {
+    finds("stuck", |plan| three(plan, Bug::DeafToPromises));
+}
