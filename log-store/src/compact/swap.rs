@@ -15,7 +15,7 @@ use crate::disk::{DirEntry, Disk};
 use crate::error::{IoContext, StorageError};
 use crate::layout;
 use crate::log::inner::LogInner;
-use crate::segment::{Segment, index_file};
+use crate::segment::Segment;
 use crate::store::retention::remove_if_there;
 use crate::store::shared::Store;
 
@@ -41,10 +41,7 @@ impl<D: Disk> Store<D> {
         let old: Vec<Offset> = group.iter().map(|segment| segment.base).collect();
         finish_swap(&self.disk, &dir, &swap, base, &old).await?;
         let path = self.index_path(log, base);
-        let io_bytes_max = self.options.io_bytes_max;
-        if let Err(error) = index_file::write(&self.disk, &path, &made.index, io_bytes_max).await {
-            tracing::warn!(path = %path.display(), %error, "could not write an index");
-        }
+        self.write_index(log, &path, &made.index).await;
         log.swapping.set(false);
         self.check_free();
         Ok(())

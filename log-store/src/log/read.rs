@@ -453,10 +453,7 @@ impl<D: Disk> Log<D> {
         if !self.inner.has_segment(base, version) {
             return;
         }
-        let io_bytes_max = self.store.options.io_bytes_max;
-        if let Err(error) = index_file::write(&self.store.disk, path, index, io_bytes_max).await {
-            tracing::warn!(path = %path.display(), %error, "could not write an index");
-        }
+        self.store.write_index(&self.inner, path, index).await;
     }
 
     pub(super) async fn read_at_most_one(&self, from: Offset) -> Result<Option<Bytes>, ReadError> {

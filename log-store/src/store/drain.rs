@@ -18,7 +18,6 @@ use crate::log::inner::{LogInner, StagedSnapshot};
 use crate::log::tail::TailBatch;
 use crate::segment::drain_header::{DRAIN_HEADER_BYTES, DrainHeader};
 use crate::segment::index::IndexEntry;
-use crate::segment::index_file;
 use crate::segment::{ACTIVE, Segment};
 use crate::types::{SyncMode, WriteTimes};
 
@@ -214,12 +213,7 @@ impl<D: Disk> Store<D> {
         file.truncate(data_bytes).await.context("truncate", &path)?;
         if let Some(index) = index {
             let index_path = self.index_path(log, base);
-            if let Err(error) =
-                index_file::write(&self.disk, &index_path, &index, self.options.io_bytes_max).await
-            {
-                // It can be rebuilt from the segment at any time.
-                tracing::warn!(path = %index_path.display(), %error, "could not write an index");
-            }
+            self.write_index(log, &index_path, &index).await;
             self.indexes.insert((log.id, base, ACTIVE), Rc::new(index));
         }
         Ok(())

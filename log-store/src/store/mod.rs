@@ -19,7 +19,6 @@ use crate::layout;
 use crate::log::Log;
 use crate::log::inner::LogInner;
 use crate::options::Options;
-use crate::segment::index_file;
 use crate::types::{Hooks, LogConfig};
 use crate::wal::replay::{self, RecoveredPartitions, WalContents};
 use shared::Store;
@@ -204,10 +203,7 @@ impl<D: Disk> LogStore<D> {
         };
         let Some((base, index)) = found else { return };
         let path = self.store.index_path(log, base);
-        let io_bytes_max = self.store.options.io_bytes_max;
-        if let Err(error) = index_file::write(&self.store.disk, &path, &index, io_bytes_max).await {
-            tracing::warn!(path = %path.display(), %error, "could not write an index");
-        }
+        self.store.write_index(log, &path, &index).await;
     }
 
     /// Whether batches of `bytes` fit the budget of undrained bytes now. If not, wait for [`Hooks::budget_freed`].

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use crate::log::cursor::Cursors;
 use crate::log::inner::LogInner;
 use crate::options::Options;
 use crate::segment::files::FileCache;
-use crate::segment::index_file::IndexCache;
+use crate::segment::index::Index;
+use crate::segment::index_file::{self, IndexCache};
 use crate::types::{Damage, Hooks, LogConfig, LogId, SyncMode, WriteTimes};
 use crate::wal::files::WalFiles;
 
@@ -153,6 +154,17 @@ impl<D: Disk> Store<D> {
 
     pub(crate) fn segment_path(&self, log: &LogInner, base: Offset) -> PathBuf {
         layout::segment_file(&self.partition_dir(log), base)
+    }
+
+    /// Writes the index of a segment. It can be rebuilt from the segment at any time, so a failure is only told, and not that
+    /// of a log that was deleted meanwhile.
+    pub(crate) async fn write_index(&self, log: &LogInner, path: &Path, index: &Index) {
+        let written = index_file::write(&self.disk, path, index, self.options.io_bytes_max).await;
+        if let Err(error) = written
+            && !log.deleted.get()
+        {
+            tracing::warn!(path = %path.display(), %error, "could not write an index");
+        }
     }
 
     pub(crate) fn index_path(&self, log: &LogInner, base: Offset) -> PathBuf {
