@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use heddle_log_store::Disk;
 use heddle_net::kafka::messages::{
-    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
+    AddPartitionsToTxnRequest, AddPartitionsToTxnResponse, TopicName,
     add_partitions_to_txn_request::AddPartitionsToTxnTopic,
     add_partitions_to_txn_response::{
         AddPartitionsToTxnPartitionResult, AddPartitionsToTxnResult, AddPartitionsToTxnTopicResult,
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     coordinator::transaction::{ProducerIdentity, TransactionalId},
+    metadata::internal::InternalTopic,
     shard::Shard,
 };
 
@@ -50,7 +51,7 @@ pub async fn answer<D: Disk>(
     AddPartitionsToTxnResponse::default().with_results_by_transaction(results)
 }
 
-/// All of them or none: a partition that is not there keeps the others out.
+/// All of them or none: a partition that is not there, or that only the broker writes to, keeps the others out.
 async fn add<D: Disk>(
     shard: &Rc<Shard<D>>,
     id: &TransactionalId,
@@ -61,21 +62,22 @@ async fn add<D: Disk>(
 ) -> Vec<AddPartitionsToTxnTopicResult> {
     let image = shard.image();
     let all = topics.iter().flat_map(|topic| topic.partitions.iter().map(|index| (&topic.name, *index)));
-    let all: Vec<_> = all.map(|(name, index)| locate(&image, name, index)).collect();
-    let is_there = |at| shard.owner(at).is_ok();
-    let code = match all.iter().all(|at| is_there(*at)) {
-        false => ErrorCode::OperationNotAttempted,
-        true => match join(shard, id, producer, all, adds).await {
+    let all: Vec<_> = all.map(|(name, index)| (name, locate(&image, name, index))).collect();
+    let refused = |topic: &TopicName, at| match shard.owner(at) {
+        _ if InternalTopic::of(topic).is_some() => Some(ErrorCode::TopicAuthorizationFailed),
+        Ok(_) => None,
+        Err(_) => Some(ErrorCode::UnknownTopicOrPartition),
+    };
+    let code = match all.iter().any(|(topic, at)| refused(topic, *at).is_some()) {
+        true => ErrorCode::OperationNotAttempted,
+        false => match join(shard, id, producer, all.iter().map(|(_, at)| *at).collect(), adds).await {
             Ok(()) => ErrorCode::None,
             Err(code) => fenced(code, version >= FENCED_SINCE),
         },
     };
     let results = topics.iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|&index| {
-            let code = match is_there(locate(&image, &topic.name, index)) {
-                true => code,
-                false => ErrorCode::UnknownTopicOrPartition,
-            };
+            let code = refused(&topic.name, locate(&image, &topic.name, index)).unwrap_or(code);
             AddPartitionsToTxnPartitionResult::default()
                 .with_partition_index(index)
                 .with_partition_error_code(code.code())

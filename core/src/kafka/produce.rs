@@ -76,6 +76,11 @@ pub async fn handle<D: Disk>(
         }
     };
     if request.transactional_id.is_some() && acks != Acks::Quorum {
+        if acks == Acks::None {
+            // Who wants no reply would take it for that to the next request.
+            outbox.close();
+            return Ok(());
+        }
         let slot = outbox.slot(0).await?;
         fill(slot, reply_header, &request.refuse(ErrorCode::InvalidRequiredAcks), None);
         return Ok(());

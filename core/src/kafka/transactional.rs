@@ -14,6 +14,7 @@ use crate::{
     coordinator::transaction::{
         AddPartitions, ProducerIdentity, Reply, Request, TransactionalId, VerifyPartitions,
     },
+    metadata::internal::InternalTopic,
     partition::transactions::{Permit, Standing},
     shard::{Shard, request::OpError},
 };
@@ -62,6 +63,11 @@ pub async fn join<D: Disk>(
     }
 }
 
+fn is_internal<D: Disk>(shard: &Rc<Shard<D>>, at: TopicPartition) -> bool {
+    let image = shard.image();
+    image.topic_by_id(at.topic).is_some_and(|topic| InternalTopic::of(&topic.name).is_some())
+}
+
 /// What the batches of a transactional request need to be appended: nothing where the transaction is open already, else
 /// the word of the coordinator.
 ///
@@ -76,7 +82,8 @@ pub async fn permit<D: Disk>(
 ) -> Result<Option<Permit>, OpError> {
     // Batches that cannot be read are refused where they would be appended.
     let Ok(header) = BatchHeader::parse(records) else { return Ok(None) };
-    if !header.is_transactional() {
+    // The same for topics that only the broker writes to: no transaction may end there.
+    if !header.is_transactional() || is_internal(shard, at) {
         return Ok(None);
     }
     let producer = ProducerIdentity { id: header.producer_id, epoch: header.producer_epoch };
