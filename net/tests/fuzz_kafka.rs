@@ -14,11 +14,7 @@ use heddle_net::kafka::{
 };
 use heddle_proto::error::ErrorCode;
 
-#[path = "../src/kafka/tests/samples.rs"]
-#[allow(dead_code, reason = "shared with the unit tests, which use more of it")]
-mod samples;
-
-use samples::Rng;
+use heddle_samples::{self as samples, CLAIMS, Rng, mutate, overwrite};
 
 /// Counts what the current thread allocates between two points.
 struct Counting;
@@ -165,38 +161,6 @@ fn random_frame(rng: &mut Rng) -> BytesMut {
     }
 }
 
-/// Lengths that ask for far more than any frame holds, in each of the protocol's encodings.
-const CLAIMS: [&[u8]; 7] = [
-    &[0x7f, 0xff, 0xff, 0xff],
-    &[0x80, 0, 0, 0],
-    &[0x01, 0, 0, 0],
-    &[0x7f, 0xff],
-    &[0xff, 0xff, 0xff, 0xff, 0x0f],
-    &[0xff, 0xff, 0xff, 0x7f],
-    &[0x80, 0x80, 0x80, 0x80, 0x10],
-];
-
-fn mutate(frame: &mut BytesMut, rng: &mut Rng) {
-    let at = rng.below(frame.len());
-    match rng.below(6) {
-        0 => frame[at] = rng.next() as u8,
-        1 => frame[at] ^= 1 << rng.below(8),
-        2 => frame.truncate(at),
-        3 => (0..=rng.below(20)).for_each(|_| frame.put_u8(rng.next() as u8)),
-        4 => overwrite(frame, at, CLAIMS[rng.below(CLAIMS.len())]),
-        _ => {
-            let tail = frame.split_off(at);
-            frame.put_u8(rng.next() as u8);
-            frame.unsplit(tail);
-        }
-    }
-}
-
-fn overwrite(frame: &mut BytesMut, at: usize, bytes: &[u8]) {
-    let length = bytes.len().min(frame.len() - at);
-    frame[at..at + length].copy_from_slice(&bytes[..length]);
-}
-
 fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
         Ok(value) => value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value}")),
@@ -209,7 +173,7 @@ fn random_and_mutated_requests_never_panic() {
     let seed = setting("HEDDLE_FUZZ_SEED", 1);
     let iterations = setting("HEDDLE_FUZZ_ITERATIONS", 5000);
     println!("HEDDLE_FUZZ_SEED={seed} HEDDLE_FUZZ_ITERATIONS={iterations}");
-    let mut rng = Rng(seed);
+    let mut rng = Rng::new(seed);
     for _ in 0..iterations {
         let mut frame = random_frame(&mut rng);
         for _ in 0..rng.below(4) {
@@ -239,7 +203,7 @@ fn noise(rng: &mut Rng) -> BytesMut {
 
 #[test]
 fn a_claimed_length_is_not_allocated() {
-    let mut rng = Rng(setting("HEDDLE_FUZZ_SEED", 1));
+    let mut rng = Rng::new(setting("HEDDLE_FUZZ_SEED", 1));
     for api in ApiKey::iter() {
         let range = api.valid_versions();
         for version in (range.min..=range.max).filter(|&version| is_served(api, version)) {
@@ -259,14 +223,14 @@ fn a_claimed_length_is_not_allocated() {
 #[test]
 fn the_densest_requests_stay_within_the_bounds() {
     // Empty topics of Metadata v9: two bytes each, and no tagged fields.
-    let mut dense = samples::header(ApiKey::Metadata, 9, &mut Rng(1));
+    let mut dense = samples::header(ApiKey::Metadata, 9, &mut Rng::new(1));
     dense.put_slice(&[0xc1, 0xb8, 0x02]); // 40,000 topics
     (0..40_000).for_each(|_| dense.put_slice(&[1, 0]));
     dense.put_slice(&[1, 0, 0, 0]);
     assert!(decode_measured(dense).is_ok());
 
     // The same with a tagged field in each, as many as are allowed.
-    let mut tagged = samples::header(ApiKey::Metadata, 9, &mut Rng(1));
+    let mut tagged = samples::header(ApiKey::Metadata, 9, &mut Rng::new(1));
     tagged.put_slice(&[0x81, 0x08]); // 1,024 topics
     (0..1024).for_each(|_| tagged.put_slice(&[1, 1, 5, 0]));
     tagged.put_slice(&[1, 0, 0, 0]);

@@ -1,6 +1,7 @@
 //! Control requests and replies against the crate, every api and every version advertised.
 
 use bytes::{Bytes, BytesMut};
+use heddle_samples::{self as samples, Rng, read_reply};
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
@@ -17,7 +18,6 @@ use kafka_protocol::messages::metadata_response::{
 use kafka_protocol::messages::*;
 use proptest::prelude::*;
 
-use super::samples::{self, Rng, read_reply};
 use crate::kafka::control::{CONTROL_FRAME_BYTES_MAX, OPERATIONS_UNKNOWN};
 use crate::kafka::versions::SERVED;
 use crate::kafka::{
@@ -75,7 +75,7 @@ fn expected(mut request: RequestKind, version: i16) -> String {
 proptest! {
     #[test]
     fn requests_of_the_crate_are_read_back(seed: u64) {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::new(seed);
         for entry in control_apis() {
             for version in entry.min..=entry.max {
                 let sent = samples::request(entry.api, version, &mut rng).unwrap();
@@ -88,7 +88,7 @@ proptest! {
 
     #[test]
     fn truncated_or_longer_requests_are_errors(seed: u64) {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::new(seed);
         for entry in control_apis() {
             for version in entry.min..=entry.max {
                 let sent = samples::request(entry.api, version, &mut rng).unwrap();
@@ -145,7 +145,7 @@ fn full_reply(api: ApiKey, version: i16) -> ControlReply {
         api => {
             // The others say the same in every version, but for one that names several transactions from version 4 on: what a
             // refusal of a sample says is complete.
-            let mut rng = Rng(5);
+            let mut rng = Rng::new(5);
             let version = match api {
                 ApiKey::AddPartitionsToTxn => version,
                 api => crate::kafka::served(api).unwrap().max,

@@ -3,11 +3,11 @@
 use bytes::{Bytes, BytesMut};
 use heddle_proto::error::ErrorCode;
 use heddle_proto::ids::TopicId;
+use heddle_samples::{self as samples, Rng, join, read_reply};
 use kafka_protocol::messages::fetch_response::PartitionData;
 use kafka_protocol::messages::{ApiKey, ResponseKind, TopicName};
 use proptest::prelude::*;
 
-use super::samples::{self, Rng, join, read_reply};
 use crate::kafka::error::{DecodeError, EncodeError};
 use crate::kafka::fetch::*;
 use crate::kafka::produce::{CurrentLeader, NodeEndpoint};
@@ -72,7 +72,7 @@ fn header(version: i16) -> ReplyHeader {
 proptest! {
     #[test]
     fn requests_of_the_crate_are_read_back(seed: u64, version in 4_i16..=18) {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::new(seed);
         let sent = samples::fetch(version, &mut rng);
         let read = decode(&samples::frame(&sent.clone().into(), ApiKey::Fetch, version, &mut rng)).unwrap();
         let replica_id = if version >= 15 { sent.replica_state.replica_id.0 } else { sent.replica_id.0 };
@@ -105,7 +105,7 @@ proptest! {
 
     #[test]
     fn every_truncation_of_a_request_is_an_error(seed: u64, version in 4_i16..=18) {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::new(seed);
         let sent = samples::fetch(version, &mut rng);
         let frame = samples::frame(&sent.into(), ApiKey::Fetch, version, &mut rng);
         for length in 0..frame.len() {
@@ -115,7 +115,7 @@ proptest! {
 
     #[test]
     fn replies_are_read_back_by_the_crate(seed: u64, version in 4_i16..=18) {
-        let sent = random_reply(version, &mut Rng(seed));
+        let sent = random_reply(version, &mut Rng::new(seed));
         let chunks = encode_fetch(header(version), sent.clone(), &mut BytesMut::new()).unwrap();
         prop_assert!(chunks.iter().all(|chunk| !chunk.is_empty()));
         let (correlation, ResponseKind::Fetch(read)) = read_reply(ApiKey::Fetch, version, join(&chunks)) else {
@@ -173,7 +173,7 @@ fn batches_are_sent_from_where_they_lie() {
     let partition = FetchPartitionReply::read(0, 10, 0, vec![batch.clone(), batch.clone()]);
     let mut scratch = BytesMut::with_capacity(4096);
     for version in FETCH_VERSION_MIN..=FETCH_VERSION_MAX {
-        let topic = random_topic(version, &mut Rng(1));
+        let topic = random_topic(version, &mut Rng::new(1));
         let topics = vec![FetchTopicReply { topic, partitions: vec![partition.clone()] }];
         let reply = FetchReply { topics, ..FetchReply::default() };
         let chunks = encode_fetch(header(version), reply, &mut scratch).unwrap();
@@ -186,7 +186,7 @@ fn batches_are_sent_from_where_they_lie() {
 
 #[test]
 fn a_refusal_is_told_in_every_version() {
-    let mut rng = Rng(11);
+    let mut rng = Rng::new(11);
     for version in FETCH_VERSION_MIN..=FETCH_VERSION_MAX {
         let request = samples::fetch(version, &mut rng);
         let partition_count: usize = request.topics.iter().map(|topic| topic.partitions.len()).sum();

@@ -1,16 +1,16 @@
 //! Request headers: every header version, truncation, and hostile client ids.
 
 use bytes::{BufMut, BytesMut};
+use heddle_samples::{Rng, header};
 use kafka_protocol::messages::ApiKey;
 
-use super::samples::{Rng, header};
 use crate::kafka::error::DecodeError;
 use crate::kafka::header::{CLIENT_ID_BYTES_MAX, decode_header};
 use crate::kafka::{ControlReply, api_versions, encode_reply};
 
 #[test]
 fn every_api_and_version_of_the_crate_is_read_back() {
-    let mut rng = Rng(1);
+    let mut rng = Rng::new(1);
     for api in ApiKey::iter() {
         let range = api.valid_versions();
         for version in range.min..=range.max {
@@ -26,7 +26,7 @@ fn every_api_and_version_of_the_crate_is_read_back() {
 
 #[test]
 fn every_truncation_is_an_error() {
-    let whole = header(ApiKey::Metadata, 12, &mut Rng(4));
+    let whole = header(ApiKey::Metadata, 12, &mut Rng::new(4));
     for length in 0..whole.len() {
         let mut frame = BytesMut::from(&whole[..length]);
         assert!(decode_header(&mut frame).is_err(), "{length} of {} bytes", whole.len());
@@ -69,7 +69,7 @@ fn hostile_headers_are_refused() {
 #[test]
 fn an_api_versions_reply_never_has_a_flexible_header() {
     for version in [0, 3, 4, 5, 99] {
-        let mut frame = header(ApiKey::ApiVersions, version, &mut Rng(2));
+        let mut frame = header(ApiKey::ApiVersions, version, &mut Rng::new(2));
         let read = decode_header(&mut frame).unwrap();
         let reply = ControlReply::from(api_versions(version));
         let bytes = encode_reply(read.reply(), reply, &mut BytesMut::new()).unwrap();

@@ -5,6 +5,5 @@ mod fetch;
 mod header;
 mod produce;
 mod refuse;
-mod samples;
 mod shape;
 mod versions;

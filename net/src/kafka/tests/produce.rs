@@ -3,10 +3,10 @@
 use bytes::{BufMut, BytesMut};
 use heddle_proto::error::ErrorCode;
 use heddle_proto::ids::TopicId;
+use heddle_samples::{self as samples, Rng, read_reply};
 use kafka_protocol::messages::{ApiKey, ResponseKind, TopicName};
 use proptest::prelude::*;
 
-use super::samples::{self, Rng, read_reply};
 use crate::kafka::error::DecodeError;
 use crate::kafka::produce::*;
 use crate::kafka::{ReplyHeader, RequestHeader, TopicRef, decode_header};
@@ -55,7 +55,7 @@ fn named(version: i16, name: &TopicName, id: uuid::Uuid) -> TopicRef {
 proptest! {
     #[test]
     fn requests_of_the_crate_are_read_back(seed: u64, version in 3_i16..=13) {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::new(seed);
         let sent = samples::produce(version, &mut rng);
         let frame = samples::frame(&sent.clone().into(), ApiKey::Produce, version, &mut rng);
         let (_, read) = decode(&frame).unwrap();
@@ -72,7 +72,7 @@ proptest! {
 
     #[test]
     fn every_truncation_of_a_request_is_an_error(seed: u64, version in 3_i16..=13) {
-        let mut rng = Rng(seed);
+        let mut rng = Rng::new(seed);
         let sent = samples::produce(version, &mut rng);
         let frame = samples::frame(&sent.into(), ApiKey::Produce, version, &mut rng);
         for length in 0..frame.len() {
@@ -85,7 +85,7 @@ proptest! {
 
     #[test]
     fn replies_are_read_back_by_the_crate(seed: u64, version in 3_i16..=13) {
-        let sent = random_reply(version, &mut Rng(seed));
+        let sent = random_reply(version, &mut Rng::new(seed));
         let header = ReplyHeader { api: ApiKey::Produce, version, correlation: 77 };
         let bytes = encode_produce(header, &sent, &mut BytesMut::new()).unwrap();
         let (correlation, ResponseKind::Produce(read)) = read_reply(ApiKey::Produce, version, bytes) else {

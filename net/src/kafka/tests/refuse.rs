@@ -2,9 +2,9 @@
 
 use bytes::BytesMut;
 use heddle_proto::error::ErrorCode;
+use heddle_samples::{self as samples, Rng, read_reply, read_reply_as};
 use kafka_protocol::messages::ApiKey;
 
-use super::samples::{self, Rng, read_reply, read_reply_as};
 use crate::kafka::versions::{SERVED, known_versions};
 use crate::kafka::{
     ReplyHeader, decode_control, decode_header, encode_reply, is_served, refuse_control, refuse_header,
@@ -60,7 +60,7 @@ fn has_no_entries(reply: &impl std::fmt::Debug) -> bool {
 
 #[test]
 fn a_handler_can_refuse_every_served_request() {
-    let mut rng = Rng(21);
+    let mut rng = Rng::new(21);
     for entry in SERVED.iter().filter(|entry| !matches!(entry.api, ApiKey::Produce | ApiKey::Fetch)) {
         for version in entry.min..=entry.max {
             let mut told = 0;
@@ -97,7 +97,7 @@ fn refusals_by_header_alone_tell_the_code() {
 
 #[test]
 fn apis_that_are_not_served_get_unsupported_version() {
-    let mut rng = Rng(22);
+    let mut rng = Rng::new(22);
     for api in ApiKey::iter().filter(|&api| served(api).is_none()) {
         let known = known_versions(api);
         for version in known.min..=known.max {
@@ -128,7 +128,7 @@ fn is_silent(api: ApiKey) -> bool {
 
 #[test]
 fn versions_that_the_crate_knows_but_are_not_served_get_unsupported_version() {
-    let mut rng = Rng(23);
+    let mut rng = Rng::new(23);
     for entry in SERVED {
         let known = known_versions(entry.api);
         for version in (known.min..=known.max).filter(|&version| !is_served(entry.api, version)) {
@@ -151,7 +151,7 @@ fn versions_that_the_crate_knows_but_are_not_served_get_unsupported_version() {
 
 #[test]
 fn versions_beyond_the_crate_are_answered_in_the_newest_schema() {
-    let mut rng = Rng(24);
+    let mut rng = Rng::new(24);
     for entry in SERVED.iter().filter(|entry| entry.api != ApiKey::Produce) {
         let newest = known_versions(entry.api).max;
         let mut body = samples::header(entry.api, newest + 3, &mut rng);
@@ -168,7 +168,7 @@ fn versions_beyond_the_crate_are_answered_in_the_newest_schema() {
 #[test]
 fn versions_below_the_crate_are_not_answered() {
     for (api, version) in [(ApiKey::Fetch, 3), (ApiKey::ListOffsets, 0), (ApiKey::CreateTopics, 1)] {
-        let mut body = samples::header(api, version, &mut Rng(1));
+        let mut body = samples::header(api, version, &mut Rng::new(1));
         let header = decode_header(&mut body).unwrap();
         assert_eq!(unsupported_reply(&header, body, &mut BytesMut::new()), None);
     }

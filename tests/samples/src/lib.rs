@@ -1,5 +1,9 @@
 //! Requests with random contents, encoded by the `kafka-protocol` crate: the client side of round trips and fuzzing.
-//! Also compiled into `net/tests/fuzz_kafka.rs`, so nothing here may name the codec under test.
+//!
+//! Nothing here names the codec under test. With [`Rng::knowing`] the requests are mostly about what a broker has.
+
+mod mutate;
+mod rng;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::add_partitions_to_txn_request::{
@@ -43,67 +47,11 @@ use kafka_protocol::messages::txn_offset_commit_request::{
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Encodable, StrBytes};
 
-/// A small deterministic source of random numbers (splitmix64).
-pub struct Rng(pub u64);
+pub use mutate::{CLAIMS, mutate, overwrite};
+pub use rng::{Known, Rng};
 
-impl Rng {
-    /// The next 64 random bits.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
-
-    /// A fair coin.
-    pub fn flip(&mut self) -> bool {
-        self.below(2) == 0
-    }
-
-    /// A 32-bit number, often a small one.
-    pub fn i32(&mut self) -> i32 {
-        if self.flip() { self.below(100) as i32 } else { self.next() as i32 }
-    }
-
-    /// A short text, sometimes empty, sometimes not ASCII.
-    pub fn text(&mut self) -> StrBytes {
-        const ALPHABET: [char; 8] = ['a', 'b', 'z', '-', '.', '0', '\u{e9}', '\u{4e2d}'];
-        let length = self.below(12);
-        let text: String = (0..length).map(|_| ALPHABET[self.below(ALPHABET.len())]).collect();
-        StrBytes::from_string(text)
-    }
-
-    /// A text or null.
-    pub fn maybe_text(&mut self) -> Option<StrBytes> {
-        self.flip().then(|| self.text())
-    }
-
-    /// Some random bytes.
-    pub fn bytes(&mut self) -> Bytes {
-        let length = self.below(200);
-        (0..length).map(|_| self.next() as u8).collect::<Vec<u8>>().into()
-    }
-
-    /// A random id.
-    pub fn uuid(&mut self) -> [u8; 16] {
-        (u128::from(self.next()) << 64 | u128::from(self.next())).to_be_bytes()
-    }
-
-    /// Up to three items.
-    pub fn few<T>(&mut self, mut item: impl FnMut(&mut Rng) -> T) -> Vec<T> {
-        let count = self.below(4);
-        (0..count).map(|_| item(self)).collect()
-    }
-
-    fn topic(&mut self) -> TopicName {
-        self.text().into()
-    }
+fn topic_name(rng: &mut Rng) -> TopicName {
+    rng.text().into()
 }
 
 /// A frame without its length prefix: header with a random correlation and client id, then the request.
@@ -138,16 +86,24 @@ pub fn request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> 
         ApiKey::DeleteTopics => delete_topics(version, rng).into(),
         ApiKey::InitProducerId => init_producer_id(version, rng).into(),
         ApiKey::AddPartitionsToTxn => add_partitions_to_txn(version, rng).into(),
-        ApiKey::AddOffsetsToTxn => AddOffsetsToTxnRequest::default()
-            .with_transactional_id(rng.text().into())
-            .with_producer_id(ProducerId(rng.next() as i64))
-            .with_group_id(rng.text().into())
-            .into(),
-        ApiKey::EndTxn => EndTxnRequest::default()
-            .with_transactional_id(rng.text().into())
-            .with_producer_epoch(rng.next() as i16)
-            .with_committed(rng.flip())
-            .into(),
+        ApiKey::AddOffsetsToTxn => {
+            let (id, epoch) = rng.producer();
+            AddOffsetsToTxnRequest::default()
+                .with_transactional_id(rng.text().into())
+                .with_producer_id(ProducerId(id))
+                .with_producer_epoch(epoch)
+                .with_group_id(rng.text().into())
+                .into()
+        }
+        ApiKey::EndTxn => {
+            let (id, epoch) = rng.producer();
+            EndTxnRequest::default()
+                .with_transactional_id(rng.text().into())
+                .with_producer_id(ProducerId(id))
+                .with_producer_epoch(epoch)
+                .with_committed(rng.flip())
+                .into()
+        }
         ApiKey::TxnOffsetCommit => txn_offset_commit(version, rng).into(),
         ApiKey::DescribeProducers => describe_producers(rng).into(),
         ApiKey::DescribeTransactions => DescribeTransactionsRequest::default()
@@ -263,16 +219,18 @@ fn offset_delete(rng: &mut Rng) -> OffsetDeleteRequest {
     let topics = rng.few(|rng| {
         let partitions =
             rng.few(|rng| OffsetDeleteRequestPartition::default().with_partition_index(rng.i32()));
-        OffsetDeleteRequestTopic::default().with_name(rng.topic()).with_partitions(partitions)
+        OffsetDeleteRequestTopic::default().with_name(topic_name(rng)).with_partitions(partitions)
     });
     OffsetDeleteRequest::default().with_group_id(rng.text().into()).with_topics(topics)
 }
 
 fn consumer_group_heartbeat(version: i16, rng: &mut Rng) -> ConsumerGroupHeartbeatRequest {
-    let names = rng.flip().then(|| rng.few(Rng::topic));
+    let names = rng.flip().then(|| rng.few(topic_name));
     let owned = rng.flip().then(|| {
         rng.few(|rng| {
-            consumer_group_heartbeat_request::TopicPartitions::default().with_partitions(rng.few(Rng::i32))
+            consumer_group_heartbeat_request::TopicPartitions::default()
+                .with_topic_id(uuid::Uuid::from_bytes(rng.uuid()))
+                .with_partitions(rng.few(Rng::i32))
         })
     });
     ConsumerGroupHeartbeatRequest::default()
@@ -299,12 +257,12 @@ fn unserved_request(api: ApiKey, rng: &mut Rng) -> Option<RequestKind> {
 pub fn produce(version: i16, rng: &mut Rng) -> ProduceRequest {
     let topics = rng.few(|rng| {
         let partitions = rng.few(|rng| {
-            let records = rng.flip().then(|| rng.bytes());
+            let records = (rng.below(8) > 0).then(|| rng.records());
             PartitionProduceData::default().with_index(rng.i32()).with_records(records)
         });
         let topic = TopicProduceData::default().with_partition_data(partitions);
         match version <= 12 {
-            true => topic.with_name(rng.topic()),
+            true => topic.with_name(topic_name(rng)),
             false => topic.with_topic_id(uuid::Uuid::from_bytes(rng.uuid())),
         }
     });
@@ -321,7 +279,7 @@ pub fn fetch(version: i16, rng: &mut Rng) -> FetchRequest {
         let partitions = rng.few(|rng| fetch_partition(version, rng));
         let topic = FetchTopic::default().with_partitions(partitions);
         match version <= 12 {
-            true => topic.with_topic(rng.topic()),
+            true => topic.with_topic(topic_name(rng)),
             false => topic.with_topic_id(uuid::Uuid::from_bytes(rng.uuid())),
         }
     });
@@ -329,7 +287,7 @@ pub fn fetch(version: i16, rng: &mut Rng) -> FetchRequest {
         .with_max_wait_ms(rng.i32())
         .with_min_bytes(rng.i32())
         .with_max_bytes(rng.i32())
-        .with_isolation_level(rng.below(2) as i8)
+        .with_isolation_level(rng.below(3) as i8)
         .with_topics(topics);
     if version <= 14 {
         request.replica_id = rng.i32().into();
@@ -337,12 +295,11 @@ pub fn fetch(version: i16, rng: &mut Rng) -> FetchRequest {
         request.replica_state = ReplicaState::default().with_replica_id(rng.i32().into());
     }
     if version >= 7 {
-        request.session_id = rng.i32();
-        request.session_epoch = rng.i32();
+        (request.session_id, request.session_epoch) = rng.session();
         request.forgotten_topics_data = rng.few(|rng| {
             let topic = ForgottenTopic::default().with_partitions(rng.few(Rng::i32));
             match version <= 12 {
-                true => topic.with_topic(rng.topic()),
+                true => topic.with_topic(topic_name(rng)),
                 false => topic.with_topic_id(uuid::Uuid::from_bytes(rng.uuid())),
             }
         });
@@ -356,7 +313,7 @@ pub fn fetch(version: i16, rng: &mut Rng) -> FetchRequest {
 fn fetch_partition(version: i16, rng: &mut Rng) -> FetchPartition {
     let mut partition = FetchPartition::default()
         .with_partition(rng.i32())
-        .with_fetch_offset(rng.next() as i64)
+        .with_fetch_offset(rng.i64())
         .with_partition_max_bytes(rng.i32());
     if version >= 9 {
         partition.current_leader_epoch = rng.i32();
@@ -365,7 +322,7 @@ fn fetch_partition(version: i16, rng: &mut Rng) -> FetchPartition {
         partition.last_fetched_epoch = rng.i32();
     }
     if version >= 5 {
-        partition.log_start_offset = rng.next() as i64;
+        partition.log_start_offset = rng.i64();
     }
     partition
 }
@@ -376,20 +333,23 @@ fn list_offsets(version: i16, rng: &mut Rng) -> ListOffsetsRequest {
             ListOffsetsPartition::default()
                 .with_partition_index(rng.i32())
                 .with_current_leader_epoch(if version >= 4 { rng.i32() } else { -1 })
-                .with_timestamp(rng.next() as i64)
+                .with_timestamp(rng.i64())
         });
-        ListOffsetsTopic::default().with_name(rng.topic()).with_partitions(partitions)
+        ListOffsetsTopic::default().with_name(topic_name(rng)).with_partitions(partitions)
     });
     ListOffsetsRequest::default()
         .with_replica_id(BrokerId(-1))
-        .with_isolation_level(if version >= 2 { 1 } else { 0 })
+        .with_isolation_level(if version >= 2 { rng.below(3) as i8 } else { 0 })
         .with_topics(topics)
 }
 
 fn metadata(version: i16, rng: &mut Rng) -> MetadataRequest {
     let topics = rng.few(|rng| {
-        let name = if version >= 10 && rng.flip() { None } else { Some(rng.topic()) };
-        MetadataRequestTopic::default().with_name(name)
+        if version >= 10 && rng.flip() {
+            let id = uuid::Uuid::from_bytes(rng.uuid());
+            return MetadataRequestTopic::default().with_name(None).with_topic_id(id);
+        }
+        MetadataRequestTopic::default().with_name(Some(topic_name(rng)))
     });
     let mut request = MetadataRequest::default().with_topics((version == 0 || rng.flip()).then_some(topics));
     if version >= 4 {
@@ -404,7 +364,7 @@ fn metadata(version: i16, rng: &mut Rng) -> MetadataRequest {
 fn find_coordinator(version: i16, rng: &mut Rng) -> FindCoordinatorRequest {
     let mut request = FindCoordinatorRequest::default();
     if version >= 1 {
-        request.key_type = rng.below(2) as i8;
+        request.key_type = rng.below(3) as i8;
     }
     if version >= 4 {
         request.coordinator_keys = rng.few(Rng::text);
@@ -433,9 +393,9 @@ fn create_topics(rng: &mut Rng) -> CreateTopicsRequest {
         let configs =
             rng.few(|rng| CreatableTopicConfig::default().with_name(rng.text()).with_value(rng.maybe_text()));
         CreatableTopic::default()
-            .with_name(rng.topic())
+            .with_name(topic_name(rng))
             .with_num_partitions(rng.i32())
-            .with_replication_factor(rng.next() as i16)
+            .with_replication_factor(rng.i16())
             .with_assignments(assignments)
             .with_configs(configs)
     });
@@ -448,10 +408,13 @@ fn create_topics(rng: &mut Rng) -> CreateTopicsRequest {
 fn delete_topics(version: i16, rng: &mut Rng) -> DeleteTopicsRequest {
     let mut request = DeleteTopicsRequest::default().with_timeout_ms(rng.i32());
     if version >= 6 {
-        request.topics =
-            rng.few(|rng| DeleteTopicState::default().with_name(rng.maybe_text().map(Into::into)));
+        request.topics = rng.few(|rng| match rng.below(3) {
+            0 => DeleteTopicState::default().with_topic_id(uuid::Uuid::from_bytes(rng.uuid())),
+            1 => DeleteTopicState::default().with_name(rng.maybe_text().map(Into::into)),
+            _ => DeleteTopicState::default().with_name(Some(topic_name(rng))),
+        });
     } else {
-        request.topic_names = rng.few(Rng::topic);
+        request.topic_names = rng.few(topic_name);
     }
     request
 }
@@ -463,14 +426,24 @@ fn init_producer_id(version: i16, rng: &mut Rng) -> InitProducerIdRequest {
     if version < 3 {
         return request;
     }
-    request.with_producer_id(ProducerId(rng.next() as i64)).with_producer_epoch(rng.next() as i16)
+    let (id, epoch) = rng.producer();
+    request.with_producer_id(ProducerId(id)).with_producer_epoch(epoch)
+}
+
+/// Mostly a topic or a broker.
+fn resource_type(rng: &mut Rng) -> i8 {
+    match rng.below(4) {
+        0 => rng.i8(),
+        1 => 4,
+        _ => 2,
+    }
 }
 
 fn describe_configs(version: i16, rng: &mut Rng) -> DescribeConfigsRequest {
     let resources = rng.few(|rng| {
         let keys = rng.flip().then(|| rng.few(Rng::text));
         DescribeConfigsResource::default()
-            .with_resource_type(rng.next() as i8)
+            .with_resource_type(resource_type(rng))
             .with_resource_name(rng.text())
             .with_configuration_keys(keys)
     });
@@ -486,7 +459,7 @@ fn create_partitions(rng: &mut Rng) -> CreatePartitionsRequest {
             CreatePartitionsAssignment::default().with_broker_ids(rng.few(|rng| rng.i32().into()))
         });
         CreatePartitionsTopic::default()
-            .with_name(rng.topic())
+            .with_name(topic_name(rng))
             .with_count(rng.i32())
             .with_assignments(rng.flip().then_some(assignments))
     });
@@ -501,11 +474,11 @@ fn incremental_alter_configs(rng: &mut Rng) -> IncrementalAlterConfigsRequest {
         let configs = rng.few(|rng| {
             incremental::AlterableConfig::default()
                 .with_name(rng.text())
-                .with_config_operation(rng.next() as i8)
+                .with_config_operation(rng.i8())
                 .with_value(rng.maybe_text())
         });
         incremental::AlterConfigsResource::default()
-            .with_resource_type(rng.next() as i8)
+            .with_resource_type(resource_type(rng))
             .with_resource_name(rng.text())
             .with_configs(configs)
     });
@@ -515,15 +488,16 @@ fn incremental_alter_configs(rng: &mut Rng) -> IncrementalAlterConfigsRequest {
 fn describe_cluster(version: i16, rng: &mut Rng) -> DescribeClusterRequest {
     DescribeClusterRequest::default()
         .with_include_cluster_authorized_operations(rng.flip())
-        .with_endpoint_type(if version >= 1 { 2 } else { 1 })
+        .with_endpoint_type(if version >= 1 { rng.below(4) as i8 } else { 1 })
         .with_include_fenced_brokers(version >= 2 && rng.flip())
 }
 
 fn describe_topic_partitions(rng: &mut Rng) -> DescribeTopicPartitionsRequest {
-    let cursor =
-        rng.flip().then(|| Cursor::default().with_topic_name(rng.topic()).with_partition_index(rng.i32()));
+    let cursor = rng
+        .flip()
+        .then(|| Cursor::default().with_topic_name(topic_name(rng)).with_partition_index(rng.i32()));
     DescribeTopicPartitionsRequest::default()
-        .with_topics(rng.few(|rng| TopicRequest::default().with_name(rng.topic())))
+        .with_topics(rng.few(|rng| TopicRequest::default().with_name(topic_name(rng))))
         .with_response_partition_limit(rng.i32())
         .with_cursor(cursor)
 }
@@ -531,7 +505,7 @@ fn describe_topic_partitions(rng: &mut Rng) -> DescribeTopicPartitionsRequest {
 fn describe_log_dirs(rng: &mut Rng) -> DescribeLogDirsRequest {
     let topics = rng.few(|rng| {
         describe_log_dirs_request::DescribableLogDirTopic::default()
-            .with_topic(rng.topic())
+            .with_topic(topic_name(rng))
             .with_partitions(rng.few(Rng::i32))
     });
     DescribeLogDirsRequest::default().with_topics(rng.flip().then_some(topics))
@@ -540,7 +514,7 @@ fn describe_log_dirs(rng: &mut Rng) -> DescribeLogDirsRequest {
 fn elect_leaders(version: i16, rng: &mut Rng) -> ElectLeadersRequest {
     let topics = rng.few(|rng| {
         elect_leaders_request::TopicPartitions::default()
-            .with_topic(rng.topic())
+            .with_topic(topic_name(rng))
             .with_partitions(rng.few(Rng::i32))
     });
     ElectLeadersRequest::default()
@@ -557,7 +531,7 @@ fn alter_partition_reassignments(version: i16, rng: &mut Rng) -> AlterPartitionR
                 .with_partition_index(rng.i32())
                 .with_replicas(rng.flip().then_some(replicas))
         });
-        ReassignableTopic::default().with_name(rng.topic()).with_partitions(partitions)
+        ReassignableTopic::default().with_name(topic_name(rng)).with_partitions(partitions)
     });
     AlterPartitionReassignmentsRequest::default()
         .with_allow_replication_factor_change(version < 1 || rng.flip())
@@ -567,7 +541,7 @@ fn alter_partition_reassignments(version: i16, rng: &mut Rng) -> AlterPartitionR
 fn list_partition_reassignments(rng: &mut Rng) -> ListPartitionReassignmentsRequest {
     let topics = rng.few(|rng| {
         list_partition_reassignments_request::ListPartitionReassignmentsTopics::default()
-            .with_name(rng.topic())
+            .with_name(topic_name(rng))
             .with_partition_indexes(rng.few(Rng::i32))
     });
     ListPartitionReassignmentsRequest::default().with_topics(rng.flip().then_some(topics))
@@ -611,18 +585,18 @@ fn offset_commit(version: i16, rng: &mut Rng) -> OffsetCommitRequest {
         let partitions = rng.few(|rng| {
             OffsetCommitRequestPartition::default()
                 .with_partition_index(rng.i32())
-                .with_committed_offset(rng.next() as i64)
+                .with_committed_offset(rng.i64())
                 .with_committed_leader_epoch(if version >= 6 { rng.i32() } else { -1 })
                 .with_committed_metadata(rng.maybe_text())
         });
-        OffsetCommitRequestTopic::default().with_name(rng.topic()).with_partitions(partitions)
+        OffsetCommitRequestTopic::default().with_name(topic_name(rng)).with_partitions(partitions)
     });
     OffsetCommitRequest::default()
         .with_group_id(rng.text().into())
         .with_member_id(rng.text())
         .with_generation_id_or_member_epoch(rng.i32())
         .with_group_instance_id(if version >= 7 { rng.maybe_text() } else { None })
-        .with_retention_time_ms(if version <= 4 { rng.next() as i64 } else { -1 })
+        .with_retention_time_ms(if version <= 4 { rng.i64() } else { -1 })
         .with_topics(topics)
 }
 
@@ -631,7 +605,7 @@ fn offset_fetch(version: i16, rng: &mut Rng) -> OffsetFetchRequest {
         let groups = rng.few(|rng| {
             let topics = rng.few(|rng| {
                 OffsetFetchRequestTopics::default()
-                    .with_name(rng.topic())
+                    .with_name(topic_name(rng))
                     .with_partition_indexes(rng.few(Rng::i32))
             });
             OffsetFetchRequestGroup::default()
@@ -643,7 +617,9 @@ fn offset_fetch(version: i16, rng: &mut Rng) -> OffsetFetchRequest {
         return OffsetFetchRequest::default().with_groups(groups).with_require_stable(rng.flip());
     }
     let topics = rng.few(|rng| {
-        OffsetFetchRequestTopic::default().with_name(rng.topic()).with_partition_indexes(rng.few(Rng::i32))
+        OffsetFetchRequestTopic::default()
+            .with_name(topic_name(rng))
+            .with_partition_indexes(rng.few(Rng::i32))
     });
     OffsetFetchRequest::default()
         .with_group_id(rng.text().into())
@@ -653,16 +629,23 @@ fn offset_fetch(version: i16, rng: &mut Rng) -> OffsetFetchRequest {
 
 fn delete_records(rng: &mut Rng) -> DeleteRecordsRequest {
     let topics = rng.few(|rng| {
-        let partitions = rng.few(|rng| DeleteRecordsPartition::default().with_partition_index(rng.i32()));
-        DeleteRecordsTopic::default().with_name(rng.topic()).with_partitions(partitions)
+        let partitions = rng.few(|rng| {
+            DeleteRecordsPartition::default().with_partition_index(rng.i32()).with_offset(rng.i64())
+        });
+        DeleteRecordsTopic::default().with_name(topic_name(rng)).with_partitions(partitions)
     });
-    DeleteRecordsRequest::default().with_topics(topics)
+    DeleteRecordsRequest::default().with_topics(topics).with_timeout_ms(rng.i32())
 }
 
 fn offset_for_leader_epoch(rng: &mut Rng) -> OffsetForLeaderEpochRequest {
     let topics = rng.few(|rng| {
-        let partitions = rng.few(|rng| OffsetForLeaderPartition::default().with_partition(rng.i32()));
-        OffsetForLeaderTopic::default().with_topic(rng.topic()).with_partitions(partitions)
+        let partitions = rng.few(|rng| {
+            OffsetForLeaderPartition::default()
+                .with_partition(rng.i32())
+                .with_current_leader_epoch(rng.i32())
+                .with_leader_epoch(rng.i32())
+        });
+        OffsetForLeaderTopic::default().with_topic(topic_name(rng)).with_partitions(partitions)
     });
     OffsetForLeaderEpochRequest::default().with_topics(topics)
 }
@@ -670,28 +653,34 @@ fn offset_for_leader_epoch(rng: &mut Rng) -> OffsetForLeaderEpochRequest {
 fn add_partitions_to_txn(version: i16, rng: &mut Rng) -> AddPartitionsToTxnRequest {
     let topics = |rng: &mut Rng| {
         rng.few(|rng| {
-            AddPartitionsToTxnTopic::default().with_name(rng.topic()).with_partitions(rng.few(Rng::i32))
+            AddPartitionsToTxnTopic::default().with_name(topic_name(rng)).with_partitions(rng.few(Rng::i32))
         })
     };
     if version >= 4 {
         let transactions = rng.few(|rng| {
+            let (id, epoch) = rng.producer();
             AddPartitionsToTxnTransaction::default()
                 .with_transactional_id(rng.text().into())
+                .with_producer_id(ProducerId(id))
+                .with_producer_epoch(epoch)
                 .with_verify_only(rng.flip())
                 .with_topics(topics(rng))
         });
         return AddPartitionsToTxnRequest::default().with_transactions(transactions);
     }
     let topics = topics(rng);
+    let (id, epoch) = rng.producer();
     AddPartitionsToTxnRequest::default()
         .with_v3_and_below_transactional_id(rng.text().into())
+        .with_v3_and_below_producer_id(ProducerId(id))
+        .with_v3_and_below_producer_epoch(epoch)
         .with_v3_and_below_topics(topics)
 }
 
 fn describe_producers(rng: &mut Rng) -> DescribeProducersRequest {
     let topics = rng.few(|rng| {
         describe_producers_request::TopicRequest::default()
-            .with_name(rng.topic())
+            .with_name(topic_name(rng))
             .with_partition_indexes(rng.few(Rng::i32))
     });
     DescribeProducersRequest::default().with_topics(topics)
@@ -700,7 +689,7 @@ fn describe_producers(rng: &mut Rng) -> DescribeProducersRequest {
 fn list_transactions(version: i16, rng: &mut Rng) -> ListTransactionsRequest {
     let request = ListTransactionsRequest::default()
         .with_state_filters(rng.few(Rng::text))
-        .with_producer_id_filters(rng.few(|rng| ProducerId(rng.next() as i64)));
+        .with_producer_id_filters(rng.few(|rng| ProducerId(rng.i64())));
     let request = if version >= 1 { request.with_duration_filter(rng.i32().into()) } else { request };
     if version >= 2 { request.with_transactional_id_pattern(rng.maybe_text()) } else { request }
 }
@@ -710,12 +699,20 @@ fn txn_offset_commit(version: i16, rng: &mut Rng) -> TxnOffsetCommitRequest {
         let partitions = rng.few(|rng| {
             TxnOffsetCommitRequestPartition::default()
                 .with_partition_index(rng.i32())
+                .with_committed_offset(rng.i64())
+                .with_committed_leader_epoch(if version >= 2 { rng.i32() } else { -1 })
                 .with_committed_metadata(rng.maybe_text())
         });
-        TxnOffsetCommitRequestTopic::default().with_name(rng.topic()).with_partitions(partitions)
+        TxnOffsetCommitRequestTopic::default().with_name(topic_name(rng)).with_partitions(partitions)
     });
+    let (id, epoch) = rng.producer();
     TxnOffsetCommitRequest::default()
+        .with_transactional_id(rng.text().into())
         .with_group_id(rng.text().into())
+        .with_producer_id(ProducerId(id))
+        .with_producer_epoch(epoch)
+        .with_generation_id(if version >= 3 { rng.i32() } else { -1 })
+        .with_member_id(if version >= 3 { rng.text() } else { StrBytes::default() })
         .with_group_instance_id(if version >= 3 { rng.maybe_text() } else { None })
         .with_topics(topics)
 }
@@ -724,9 +721,12 @@ fn alter_configs(rng: &mut Rng) -> AlterConfigsRequest {
     let resources = rng.few(|rng| {
         let configs =
             rng.few(|rng| AlterableConfig::default().with_name(rng.text()).with_value(rng.maybe_text()));
-        AlterConfigsResource::default().with_resource_name(rng.text()).with_configs(configs)
+        AlterConfigsResource::default()
+            .with_resource_type(resource_type(rng))
+            .with_resource_name(rng.text())
+            .with_configs(configs)
     });
-    AlterConfigsRequest::default().with_resources(resources)
+    AlterConfigsRequest::default().with_resources(resources).with_validate_only(rng.flip())
 }
 
 fn create_acls(rng: &mut Rng) -> CreateAclsRequest {
