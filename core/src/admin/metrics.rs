@@ -183,6 +183,11 @@ impl<D: Disk> Shard<D> {
             "Bytes read for connections and not sent yet",
             self.unsent.used_bytes(),
         ));
+        samples.push(gauge(
+            "mesh_requests_waiting",
+            "Requests that wait for another core of the node",
+            self.mesh.in_flight() + self.groups.far_count() + self.transactions.far_count(),
+        ));
         samples.push(gauge("partitions", "Partitions in use on this core", self.partition_count()));
         samples.extend(self.group_samples());
         samples.push(gauge(

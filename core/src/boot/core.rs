@@ -3,7 +3,7 @@
 use std::{path::Path, rc::Rc, sync::Arc, time::Instant};
 
 use heddle_log_store::{
-    GlommioDisk, LogStore, RecoveredPartition, StorageError, list_partitions, list_wal_dirs, replay_wal,
+    Disk, GlommioDisk, LogStore, RecoveredPartition, StorageError, list_partitions, list_wal_dirs, replay_wal,
 };
 use heddle_net::{http, socket::Listener};
 
@@ -255,7 +255,9 @@ async fn deal_segments(
     Ok(())
 }
 
-fn start_loops(shard: &Rc<Shard<GlommioDisk>>) {
+/// Starts what a core does without being asked: commits, background work, answers to other cores and, on core 0, changes
+/// of the metadata.
+pub fn start_loops<D: Disk>(shard: &Rc<Shard<D>>) {
     let (queues, store) = (shard.queues, shard.store.clone());
     queues.spawn(Queue::Hot, async move {
         if let Err(error) = store.run_commit().await {
@@ -281,7 +283,7 @@ fn start_loops(shard: &Rc<Shard<GlommioDisk>>) {
     }
 }
 
-fn publish(shard: Rc<Shard<GlommioDisk>>, image: Arc<ClusterImage>) -> crate::runtime::mesh::LocalFuture<()> {
+fn publish<D: Disk>(shard: Rc<Shard<D>>, image: Arc<ClusterImage>) -> crate::runtime::mesh::LocalFuture<()> {
     Box::pin(async move {
         let mut replies = Vec::new();
         for core in shard.mesh.peers() {
@@ -299,7 +301,7 @@ fn publish(shard: Rc<Shard<GlommioDisk>>, image: Arc<ClusterImage>) -> crate::ru
 }
 
 /// Deletes the files of deleted topics on every core, then says so in the metadata.
-fn finish_deletions(shard: &Rc<Shard<GlommioDisk>>) {
+fn finish_deletions<D: Disk>(shard: &Rc<Shard<D>>) {
     for topic in shard.image().deleting.iter().copied() {
         if !shard.begin_deletion(topic) {
             continue;

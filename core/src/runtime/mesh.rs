@@ -136,6 +136,12 @@ impl<Q: Send + 'static, R: Send + 'static> Mesh<Q, R> {
         (0..self.core_count()).map(CoreId::new).filter(move |core| *core != me)
     }
 
+    /// How many requests to other cores are not answered yet.
+    pub fn in_flight(&self) -> usize {
+        let taken = |peer: &Rc<Peer<Q, R>>| IN_FLIGHT_MAX - peer.free.available() as usize;
+        self.peers.iter().flatten().map(taken).sum()
+    }
+
     /// Sends a request. Waits only for a free slot; what is returned resolves to the reply.
     ///
     /// # Errors

@@ -66,6 +66,11 @@ impl<D: Disk> Groups<D> {
         self.hosts.all()
     }
 
+    /// How many requests wait for a coordinator of another core.
+    pub fn far_count(&self) -> usize {
+        self.far.borrow().len()
+    }
+
     /// The core stops: whoever waits is refused.
     pub fn stop(&self) {
         self.hosts.stop(ErrorCode::NotCoordinator);

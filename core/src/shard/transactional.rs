@@ -72,6 +72,11 @@ impl<D: Disk> Default for Transactions<D> {
 }
 
 impl<D: Disk> Transactions<D> {
+    /// How many requests wait for a coordinator of another core.
+    pub fn far_count(&self) -> usize {
+        self.far.borrow().len()
+    }
+
     /// The core stops: whoever waits is refused.
     pub fn stop(&self) {
         self.hosts.stop(ErrorCode::NotCoordinator);
