@@ -14,20 +14,21 @@ use heddle_proto::{error::ErrorCode, ids::TopicId};
 
 use super::words;
 use crate::{
-    metadata::Command,
+    metadata::{ClusterImage, Command},
     shard::{Shard, request::OpError},
 };
 
 /// Answers one request: each topic succeeds or fails for itself.
 pub async fn answer<D: Disk>(shard: &Rc<Shard<D>>, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let mut results = Vec::with_capacity(request.topics.len());
-    let mut mentions: BTreeMap<(Option<TopicName>, uuid::Uuid), u32> = BTreeMap::new();
+    let mut mentions: BTreeMap<Mention, u32> = BTreeMap::new();
+    let image = shard.image();
     for topic in &request.topics {
-        *mentions.entry((topic.name.clone(), topic.topic_id)).or_default() += 1;
+        *mentions.entry(mention(&image, topic)).or_default() += 1;
     }
     for topic in request.topics {
         let result = DeletableTopicResult::default().with_topic_id(topic.topic_id);
-        let deleted = match mentions[&(topic.name.clone(), topic.topic_id)] {
+        let deleted = match mentions[&mention(&image, &topic)] {
             1 => delete(shard, &topic).await,
             _ => Err(OpError::new(ErrorCode::InvalidRequest, "the request names this topic twice")),
         };
@@ -42,6 +43,17 @@ pub async fn answer<D: Disk>(shard: &Rc<Shard<D>>, request: DeleteTopicsRequest)
         });
     }
     DeleteTopicsResponse::default().with_responses(results)
+}
+
+/// The topic that is meant, whichever way it is named; what names none is told apart as it is written.
+type Mention = (Option<TopicName>, uuid::Uuid);
+
+fn mention(image: &ClusterImage, topic: &DeleteTopicState) -> Mention {
+    let named = topic.name.as_ref().filter(|_| topic.topic_id.is_nil());
+    match named.and_then(|name| image.topic(name)) {
+        Some(found) => (None, uuid::Uuid::from_bytes(*found.id.as_bytes())),
+        None => (topic.name.clone(), topic.topic_id),
+    }
 }
 
 async fn delete<D: Disk>(

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     config::{Entry, Kind},
-    metadata::MetadataError,
+    metadata::{MetadataError, name::check_topic_name},
     shard::{Shard, request::OpError, topics::refusal},
 };
 
@@ -73,6 +73,8 @@ fn describe<D: Disk>(
     let name = resource.resource_name.as_str();
     match resource.resource_type {
         RESOURCE_TOPIC => {
+            check_topic_name(name)
+                .map_err(|reason| OpError::new(ErrorCode::InvalidTopicException, reason))?;
             let image = shard.image();
             let topic =
                 image.topic(name).ok_or_else(|| refusal(&MetadataError::UnknownTopic(name.to_owned())))?;

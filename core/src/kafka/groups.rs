@@ -115,6 +115,10 @@ async fn begin<D: Disk>(
     request: ControlRequest,
 ) -> LocalFuture<ControlReply> {
     let version = header.version;
+    if let Err((error, message)) = check_version(&request, version) {
+        let refusal = refuse_control(&request, error, Some(message));
+        return Box::pin(async move { refusal });
+    }
     match &request {
         ControlRequest::JoinGroup(join) => {
             let ask = join_group::request(join, version, client(header, peer));
@@ -144,6 +148,30 @@ async fn begin<D: Disk>(
             one(shard, ask, |reply, request| offset_delete::reply(&reply, request), request).await
         }
         _ => begin_many(shard, version, request).await,
+    }
+}
+
+/// The first version in which members of consumer groups choose their own ids.
+const OWN_ID_SINCE: i16 = 1;
+
+/// The first version in which SyncGroup says which protocol it is about.
+const PROTOCOL_SINCE: i16 = 5;
+
+/// What a field that may be empty in older versions must say.
+fn check_version(request: &ControlRequest, version: i16) -> Result<(), (ErrorCode, &'static str)> {
+    match request {
+        ControlRequest::ConsumerGroupHeartbeat(beat)
+            if version >= OWN_ID_SINCE && beat.member_id.is_empty() =>
+        {
+            Err((ErrorCode::InvalidRequest, "MemberId can't be empty."))
+        }
+        ControlRequest::SyncGroup(sync)
+            if version >= PROTOCOL_SINCE
+                && (sync.protocol_type.is_none() || sync.protocol_name.is_none()) =>
+        {
+            Err((ErrorCode::InconsistentGroupProtocol, "the protocol is not named"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -24,11 +24,21 @@ pub async fn answer<D: Disk>(
     request: InitProducerIdRequest,
     version: i16,
 ) -> InitProducerIdResponse {
-    let found = match &request.transactional_id {
-        None => {
+    let current = match (request.producer_id.0, request.producer_epoch) {
+        (-1, -1) => Ok(None),
+        (-1, _) | (_, -1) => Err(ErrorCode::InvalidRequest),
+        (id, epoch) => Ok(Some(identity(id, epoch))),
+    };
+    let found = match (&request.transactional_id, current) {
+        (_, Err(code)) => Err(code),
+        (None, Ok(_)) => {
             shard.new_producer().await.map(|(id, epoch)| ProducerIdentity { id, epoch }).map_err(|e| e.code)
         }
-        Some(id) => begin_life(shard, &TransactionalId::new(text(id)), &request).await,
+        (Some(id), Ok(current)) => {
+            let timeout = u64::try_from(request.transaction_timeout_ms).unwrap_or(0);
+            let timeout = Duration::from_millis(timeout);
+            begin_life(shard, &TransactionalId::new(text(id)), timeout, current).await
+        }
     };
     match found {
         Ok(producer) => InitProducerIdResponse::default()
@@ -44,15 +54,9 @@ pub async fn answer<D: Disk>(
 async fn begin_life<D: Disk>(
     shard: &Rc<Shard<D>>,
     id: &TransactionalId,
-    request: &InitProducerIdRequest,
+    timeout: Duration,
+    current: Option<ProducerIdentity>,
 ) -> Result<ProducerIdentity, ErrorCode> {
-    let current = match (request.producer_id.0, request.producer_epoch) {
-        (-1, -1) => None,
-        (raw, epoch) if raw >= 0 && epoch >= 0 => Some(identity(raw, epoch)),
-        _ => return Err(ErrorCode::InvalidRequest),
-    };
-    let timeout = u64::try_from(request.transaction_timeout_ms).unwrap_or(0);
-    let timeout = Duration::from_millis(timeout);
     let ask = |fresh| Request::InitProducerId(InitProducerId { id: id.clone(), timeout, current, fresh });
     match shard.ask_transactions_with_id(id, ask).await? {
         Reply::InitProducerId(Ok(producer)) => Ok(producer),

@@ -14,7 +14,7 @@ use heddle_proto::{error::ErrorCode, ids::TopicId};
 
 use super::words;
 use crate::{
-    metadata::{ClusterImage, PartitionImage, TopicImage, internal::InternalTopic},
+    metadata::{ClusterImage, PartitionImage, TopicImage, internal::InternalTopic, name::check_topic_name},
     shard::{Shard, request::OpError},
 };
 
@@ -86,7 +86,10 @@ async fn one<D: Disk>(
     let created = if may_create {
         shard.auto_create(name).await
     } else {
-        Err(OpError::new(ErrorCode::UnknownTopicOrPartition, "no such topic"))
+        match check_topic_name(name) {
+            Ok(()) => Err(OpError::new(ErrorCode::UnknownTopicOrPartition, "no such topic")),
+            Err(reason) => Err(OpError::new(ErrorCode::InvalidTopicException, reason)),
+        }
     };
     let image = shard.image();
     match (created, image.topic(name)) {

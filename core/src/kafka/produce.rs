@@ -1,6 +1,6 @@
 //! Produce: the batches of each partition are appended in the order they came; the reply waits for all of them.
 
-use std::{rc::Rc, time::Instant};
+use std::{cmp::Ordering, rc::Rc, time::Instant};
 
 use bytes::BytesMut;
 use heddle_log_store::Disk;
@@ -14,7 +14,11 @@ use heddle_net::{
         watch::{Operation, Watch},
     },
 };
-use heddle_proto::{error::ErrorCode, ids::TopicPartition};
+use heddle_proto::{
+    batch::{BatchError, BatchHeader, Compression},
+    error::ErrorCode,
+    ids::{Offset, TopicPartition},
+};
 
 use super::{code_for, connection::End, groups::text, leaders::Leaders, locate_topic, transactional, words};
 use crate::{
@@ -30,6 +34,9 @@ use crate::{
         request::{OpError, Produced},
     },
 };
+
+/// The first version whose batches may be compressed with zstd.
+const ZSTD_SINCE: i16 = 7;
 
 /// One partition of the request, on its way.
 struct Part<D: Disk> {
@@ -137,9 +144,12 @@ async fn admit<D: Disk>(
         for partition in topic.partitions {
             let at = locate_topic(image, &topic.topic, partition.index);
             let records = partition.records.unwrap_or_default();
-            let permit = match &terms.transaction {
-                None => Ok(None),
-                Some(id) => transactional::permit(shard, id, at, &records, terms.version).await,
+            let permit = match (check_records(&records, terms.version), &terms.transaction) {
+                (Err(error), _) if shard.owner(at).is_ok() => Err(error),
+                // That there is no such partition comes first, and is found below.
+                (Err(_), _) => Ok(None),
+                (Ok(()), None) => Ok(None),
+                (Ok(()), Some(id)) => transactional::permit(shard, id, at, &records, terms.version).await,
             };
             let ticket = match permit {
                 Ok(permit) => shard.produce(at, records, None, terms.acks, permit, terms.arrival).await,
@@ -148,6 +158,38 @@ async fn admit<D: Disk>(
             parts.push(Part { index: partition.index, at, ticket });
         }
         topics.push((topic.topic, parts));
+    }
+}
+
+/// What Kafka demands of the records of a partition before it looks into them: one batch, whole, in the one format
+/// that is stored, with offsets from 0. What else is wrong with it is found where it would be appended.
+fn check_records(records: &[u8], version: i16) -> Result<(), OpError> {
+    let refuse = |code, message: &str| Err(OpError::new(code, message));
+    let header = match BatchHeader::parse(records) {
+        Ok(header) => header,
+        Err(BatchError::Magic(0 | 1)) => {
+            return refuse(ErrorCode::InvalidRecord, "record formats 0 and 1 are not stored, only 2");
+        }
+        Err(BatchError::Magic(_)) => {
+            return refuse(ErrorCode::CorruptMessage, "there is no such record format");
+        }
+        Err(BatchError::Truncated { .. }) => {
+            return refuse(ErrorCode::InvalidRecord, "the request holds no whole record batch");
+        }
+        Err(_) => return Ok(()),
+    };
+    match records.len().cmp(&(header.batch_bytes as usize)) {
+        Ordering::Less => refuse(ErrorCode::InvalidRecord, "the request holds no whole record batch"),
+        Ordering::Greater => {
+            refuse(ErrorCode::InvalidRecord, "a request holds one record batch for each partition")
+        }
+        Ordering::Equal if header.base_offset != Offset::ZERO => {
+            refuse(ErrorCode::InvalidRecord, "the base offset of a batch that is produced is 0")
+        }
+        Ordering::Equal if header.compression() == Compression::Zstd && version < ZSTD_SINCE => {
+            refuse(ErrorCode::UnsupportedCompressionType, "zstd needs version 7 of Produce")
+        }
+        Ordering::Equal => Ok(()),
     }
 }
 

@@ -14,7 +14,10 @@ use super::{
     produce::stopping,
     request::{AskEpochs, CoreReply, CoreRequest, OpError, PartitionFacts},
 };
-use crate::partition::{fetch::read_failure, transactions::Isolation};
+use crate::{
+    metadata::internal::InternalTopic,
+    partition::{fetch::read_failure, transactions::Isolation},
+};
 
 impl<D: Disk> Shard<D> {
     /// Finds an offset of a partition: the first, the one after the last that `isolation` lets the reader see, or the first record at or after a
@@ -145,6 +148,10 @@ impl<D: Disk> Shard<D> {
         before: Option<Offset>,
     ) -> Result<Offset, OpError> {
         let partition = self.partition(at)?;
+        if InternalTopic::of(&partition.topic).is_some() {
+            let message = format!("'{}' is an internal topic: the broker alone keeps it", partition.topic);
+            return Err(OpError::new(ErrorCode::InvalidTopicException, message));
+        }
         if !partition.config().deletes {
             let message =
                 format!("{}: records are deleted only where cleanup.policy has delete", partition.topic);

@@ -96,7 +96,8 @@ impl QuotaState {
         let table = self.table.borrow();
         let (entity, value) = table.find(limited, ANONYMOUS, client)?;
         let rate = match limited {
-            Limited::RequestTime => value / 100.0,
+            // The smallest numbers divided by 100 are 0, and what is divided by that may be no number.
+            Limited::RequestTime => (value / 100.0).max(f64::MIN_POSITIVE),
             Limited::ProduceBytes | Limited::FetchBytes => value,
         };
         let user = entity.user.as_ref().map_or("", |_| ANONYMOUS);

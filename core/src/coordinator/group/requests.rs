@@ -218,11 +218,12 @@ impl GroupCoordinator {
 
     pub(super) fn on_offset_delete(&mut self, output: &mut Output, to: RequestId, request: OffsetDelete) {
         let OffsetDelete { group: id, partitions } = request;
+        let missing = if id.is_empty() { ErrorCode::InvalidGroupId } else { ErrorCode::GroupIdNotFound };
         let result = self.with_group(&id, output, |group, cx| {
             let read = group.topics_read()?;
             Ok(group.offsets.delete(cx, partitions, |topic| read.contains(topic)))
         });
-        let answer = match result.unwrap_or(Err(ErrorCode::GroupIdNotFound)) {
+        let answer = match result.unwrap_or(Err(missing)) {
             Ok(partitions) => OffsetDeleted { error: ErrorCode::None, partitions },
             Err(error) => OffsetDeleted { error, partitions: Vec::new() },
         };

@@ -55,7 +55,9 @@ impl GroupCoordinator {
 
     fn check_txn_group(&mut self, request: &TxnOffsetCommit) -> Result<(), ErrorCode> {
         let known = self.producers.get(&request.producer);
-        if known.is_some_and(|known| request.producer_epoch < known.epoch) {
+        if request.group.is_empty() {
+            Err(ErrorCode::InvalidGroupId)
+        } else if known.is_some_and(|known| request.producer_epoch < known.epoch) {
             Err(ErrorCode::InvalidProducerEpoch)
         } else if request.generation_or_epoch < 0 {
             self.ensure_group(&request.group)

@@ -176,13 +176,16 @@ impl TransactionCoordinator {
         self.entries.insert(id.clone(), Entry::new(transaction));
     }
 
-    /// The entry of a client that is who it says it is. `InvalidProducerIdMapping` if the id is not known or another
-    /// producer's, `ProducerFenced` if there is a newer life of it.
+    /// The entry of a client that is who it says it is. `InvalidRequest` if it says nothing, `InvalidProducerIdMapping` if
+    /// the id is not known or another producer's, `ProducerFenced` if there is a newer life of it.
     pub(super) fn entry_of(
         &mut self,
         id: &TransactionalId,
         producer: ProducerIdentity,
     ) -> Result<&mut Entry, ErrorCode> {
+        if id.as_str().is_empty() {
+            return Err(ErrorCode::InvalidRequest);
+        }
         let entry = self.entries.get_mut(id).ok_or(ErrorCode::InvalidProducerIdMapping)?;
         let known = entry.transaction.producer;
         if known.id != producer.id {

@@ -34,10 +34,11 @@ impl TransactionCoordinator {
     }
 
     fn course(&mut self, request: &EndTxn) -> Result<Course, ErrorCode> {
-        let entry = self.entries.get(&request.id).ok_or(ErrorCode::InvalidProducerIdMapping)?;
-        let known = &entry.transaction;
-        if request.raises_epoch && known.previous == Some(request.producer) {
-            return repeated(known, request.outcome);
+        if let Some(entry) = self.entries.get(&request.id)
+            && request.raises_epoch
+            && entry.transaction.previous == Some(request.producer)
+        {
+            return repeated(&entry.transaction, request.outcome);
         }
         let known = &self.entry_of(&request.id, request.producer)?.transaction;
         match (known.state, request.outcome) {
