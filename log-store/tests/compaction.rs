@@ -2,7 +2,8 @@
 //!
 //! A record that is read is the one that was written there. The newest record of a key is always there, or it is a
 //! tombstone whose time has come. Below what is compacted nothing else is. The last batch of
-//! a producer tells where it stood. `HEDDLE_PROPTEST_CASES` sets how many cases run.
+//! a producer tells where it stood. What a transaction wrote counts once it was committed; until it is decided nothing of
+//! it is touched, and its marker stays as long as anything of it does. `HEDDLE_PROPTEST_CASES` sets how many cases run.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 mod support;
@@ -11,33 +12,79 @@ use std::collections::BTreeMap;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
-use heddle_log_store::{AppendError, Compaction, Disk, Log, LogConfig, MemoryDisk, ReadError};
-use heddle_proto::batch::{self, BatchBuilder, BatchHeader, Compression};
+use bytes::{Bytes, BytesMut};
+use heddle_log_store::{Aborted, AppendError, Compaction, Disk, Log, LogConfig, MemoryDisk, ReadError};
+use heddle_proto::batch::{self, BatchBuilder, BatchHeader, Compression, Marker, Outcome};
 use heddle_proto::ids::{Epoch, Offset, ProducerEpoch, ProducerId, Sequence, Timestamp, TopicPartition};
 use proptest::prelude::*;
 use support::{World, partition, tiny};
 
 #[derive(Clone, Debug)]
 enum Op {
-    Append { log: u8, batches: u8, records: u8, keys: u8, bytes: u16, codec: u8 },
-    Delete { log: u8, key: u8 },
-    Read { log: u8, from: u8, bytes_max: u16 },
-    OffsetAt { log: u8, time: u8 },
-    Wait { ms: u16 },
-    NextEpoch { log: u8 },
-    DeleteRecords { log: u8, part: u8 },
-    Retain { log: u8, kib: u8 },
-    Reopen { cores: u8 },
-    Crash { cores: u8 },
-    CrashSoon { cores: u8, polls: u16 },
-    CrashTwice { cores: u8, polls: u16 },
+    Append {
+        log: u8,
+        batches: u8,
+        records: u8,
+        keys: u8,
+        bytes: u16,
+        codec: u8,
+    },
+    Delete {
+        log: u8,
+        key: u8,
+    },
+    /// A batch of one of two producers in a transaction, which it may end.
+    Transact {
+        log: u8,
+        producer: u8,
+        key: u8,
+        end: Option<Outcome>,
+    },
+    Read {
+        log: u8,
+        from: u8,
+        bytes_max: u16,
+    },
+    OffsetAt {
+        log: u8,
+        time: u8,
+    },
+    Wait {
+        ms: u16,
+    },
+    NextEpoch {
+        log: u8,
+    },
+    DeleteRecords {
+        log: u8,
+        part: u8,
+    },
+    Retain {
+        log: u8,
+        kib: u8,
+    },
+    Reopen {
+        cores: u8,
+    },
+    Crash {
+        cores: u8,
+    },
+    CrashSoon {
+        cores: u8,
+        polls: u16,
+    },
+    CrashTwice {
+        cores: u8,
+        polls: u16,
+    },
     FullDisk,
 }
 
 const LOGS: u8 = 2;
 /// More keys than a map of the test holds, so that runs have several passes.
 const KEYS: u8 = 30;
+/// The first of the producers that write in transactions only.
+const TRANSACTIONAL: ProducerId = ProducerId::new(100);
 const TOMBSTONES_KEPT: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,11 +100,24 @@ struct LastBatch {
     sequence: Sequence,
 }
 
+/// A transaction from its first record to its marker.
+#[derive(Clone, Debug)]
+struct Transaction {
+    producer: ProducerId,
+    first: i64,
+    end: Option<(i64, Outcome)>,
+}
+
 /// What one log must look like.
 #[derive(Default)]
 struct Model {
     records: BTreeMap<i64, Written>,
     last_batches: BTreeMap<ProducerId, Vec<LastBatch>>,
+    transactions: Vec<Transaction>,
+    /// Which producer wrote the record of an offset in a transaction.
+    transactional: BTreeMap<i64, ProducerId>,
+    /// The time of each marker.
+    markers: BTreeMap<i64, i64>,
     durable: Offset,
     start: Offset,
     epoch: i32,
@@ -88,12 +148,43 @@ impl Model {
             batches.retain(|batch| batch.base < end);
         }
         self.last_batches.retain(|_, batches| !batches.is_empty());
+        self.transactions.retain(|transaction| transaction.first < end.get());
+        for transaction in &mut self.transactions {
+            transaction.end = transaction.end.filter(|(marker, _)| *marker < end.get());
+        }
+        self.transactional.retain(|offset, _| *offset < end.get());
+        self.markers.retain(|offset, _| *offset < end.get());
     }
 
-    /// The newest record of each key among those below `end`.
+    /// The transaction that wrote the record at an offset, or whose batch begins there.
+    fn transaction(&self, offset: i64) -> Option<&Transaction> {
+        let producer = *self.transactional.get(&offset)?;
+        let of = |transaction: &&Transaction| transaction.producer == producer && transaction.first <= offset;
+        self.transactions.iter().rev().find(of)
+    }
+
+    /// Whether the record at an offset counts: it belongs to no transaction, or to one that was committed.
+    fn counts(&self, offset: i64) -> bool {
+        match self.transaction(offset) {
+            Some(transaction) => matches!(transaction.end, Some((_, Outcome::Commit))),
+            None => true,
+        }
+    }
+
+    /// The newest record that counts of each key among those below `end`.
     fn newest(&self, end: Offset) -> BTreeMap<&[u8], i64> {
-        let below = self.records.range(..end.get());
+        let below = self.records.range(..end.get()).filter(|(offset, _)| self.counts(**offset));
         below.map(|(offset, record)| (record.key.as_slice(), *offset)).collect()
+    }
+
+    /// The transaction of a producer that is not decided.
+    fn open(&self, producer: ProducerId) -> Option<&Transaction> {
+        self.transactions.iter().find(|open| open.end.is_none() && open.producer == producer)
+    }
+
+    /// The first offset of an undecided transaction.
+    fn first_open(&self) -> Option<i64> {
+        self.transactions.iter().filter(|open| open.end.is_none()).map(|open| open.first).min()
     }
 }
 
@@ -102,6 +193,9 @@ impl Model {
 struct Contents {
     records: BTreeMap<i64, Written>,
     last_batches: BTreeMap<ProducerId, LastBatch>,
+    /// Where the batches of transactions begin, those without a record included.
+    transactional: Vec<i64>,
+    markers: BTreeMap<i64, (ProducerId, Outcome, i64)>,
 }
 
 struct Test {
@@ -122,12 +216,25 @@ impl Test {
     }
 
     fn append(&mut self, slot: u8, records: &[(u8, Option<Vec<u8>>)], codec: Compression) -> bool {
+        self.append_as(slot, ProducerId::new(i64::from(records[0].0 % 3)), records, codec)
+    }
+
+    /// In a transaction if the producer is one that writes in nothing else.
+    fn append_as(
+        &mut self,
+        slot: u8,
+        producer: ProducerId,
+        records: &[(u8, Option<Vec<u8>>)],
+        codec: Compression,
+    ) -> bool {
         let log = self.log(slot);
         let base = log.positions().written;
         let model = self.models.get_mut(&slot).unwrap();
-        let producer = ProducerId::new(i64::from(records[0].0 % 3));
         let sequence = Sequence::new(model.sequence);
         let mut builder = BatchBuilder::new(codec).producer(producer, ProducerEpoch::new(0), sequence);
+        if producer >= TRANSACTIONAL {
+            builder = builder.transactional();
+        }
         let mut written = Vec::new();
         for (index, (key, value)) in records.iter().enumerate() {
             let key = format!("key-{}", key % KEYS).into_bytes();
@@ -135,29 +242,74 @@ impl Test {
             builder.push(Timestamp::new(timestamp), Some(&key), value.as_deref(), &[]).unwrap();
             written.push(Written { key, value: value.clone(), timestamp });
         }
-        let mut bytes = builder.build().unwrap();
-        batch::assign(&mut bytes, base, Epoch::new(model.epoch));
+        let header = match self.put(slot, builder.build().unwrap()) {
+            Ok(header) => header,
+            Err(goes_on) => return goes_on,
+        };
+        let model = self.models.get_mut(&slot).unwrap();
+        model.sequence += records.len() as i32;
+        for (index, record) in written.into_iter().enumerate() {
+            model.records.insert(base.get() + index as i64, record);
+            if producer >= TRANSACTIONAL {
+                model.transactional.insert(base.get() + index as i64, producer);
+            }
+        }
+        if producer >= TRANSACTIONAL && model.open(producer).is_none() {
+            model.transactions.push(Transaction { producer, first: base.get(), end: None });
+        }
+        let last = LastBatch { base, sequence: header.last_sequence() };
+        model.last_batches.entry(producer).or_default().push(last);
+        let owner = &self.world.node(place(slot)).owner;
+        owner.last_batches.borrow_mut().insert((log.id(), producer), base);
+        true
+    }
+
+    /// Appends a batch. Where it is not taken: whether others may be tried.
+    fn put(&mut self, slot: u8, mut bytes: BytesMut) -> Result<BatchHeader, bool> {
+        let log = self.log(slot);
+        batch::assign(&mut bytes, log.positions().written, Epoch::new(self.models[&slot].epoch));
         let header = BatchHeader::parse(&bytes).unwrap();
         match log.append(bytes.freeze(), &header) {
             Ok(()) => {}
             Err(AppendError::OverBudget) => {
                 self.world.wait(Duration::from_millis(1));
-                return true;
+                return Err(true);
             }
-            Err(AppendError::DiskFull) => return true,
-            Err(AppendError::Damaged(_)) if self.tainted => return false,
+            Err(AppendError::DiskFull) => return Err(true),
+            Err(AppendError::Damaged(_)) if self.tainted => return Err(false),
             Err(error) => panic!("append: {error}"),
         }
-        model.sequence += records.len() as i32;
-        for (index, record) in written.into_iter().enumerate() {
-            model.records.insert(base.get() + index as i64, record);
-        }
-        let last = LastBatch { base, sequence: header.last_sequence() };
-        model.last_batches.entry(producer).or_default().push(last);
         let owner = &self.world.node(place(slot)).owner;
         owner.states.borrow_mut().entry(log.id()).or_default().add(&header);
-        owner.last_batches.borrow_mut().insert((log.id(), producer), base);
-        true
+        Ok(header)
+    }
+
+    fn transact(&mut self, slot: u8, producer: u8, key: u8, end: Option<Outcome>) {
+        let producer = ProducerId::new(TRANSACTIONAL.get() + i64::from(producer % 2));
+        let records: Vec<_> =
+            (0..key % 3 + 1).map(|record| (key.wrapping_add(record * 5), Some(vec![key; 300])));
+        self.append_as(slot, producer, &records, Compression::None);
+        if let Some(outcome) = end {
+            self.end(slot, producer, outcome);
+        }
+    }
+
+    fn end(&mut self, slot: u8, producer: ProducerId, outcome: Outcome) {
+        let at = self.log(slot).positions().written;
+        let model = &self.models[&slot];
+        let Some(first) = model.open(producer).map(|open| open.first) else { return };
+        let others = model.transactions.iter().filter(|open| open.end.is_none() && open.producer != producer);
+        let stable = others.map(|open| open.first).min().map_or(at.next(), Offset::new);
+        let marker =
+            Marker { outcome, coordinator_epoch: 0, first: Some(Offset::new(first)), stable: Some(stable) };
+        let time = 1_000_000 + at.get() * 3;
+        let bytes = marker.build(producer, ProducerEpoch::new(0), Timestamp::new(time)).unwrap();
+        if self.put(slot, bytes).is_ok() {
+            let model = self.models.get_mut(&slot).unwrap();
+            model.markers.insert(at.get(), time);
+            let open = model.transactions.iter_mut().rev().find(|open| open.producer == producer);
+            open.unwrap().end = Some((at.get(), outcome));
+        }
     }
 
     fn append_many(&mut self, slot: u8, batches: u8, records: u8, keys: u8, bytes: u16, codec: u8) {
@@ -254,6 +406,59 @@ impl Test {
             assert_eq!(newest_below[found.key.as_slice()], *offset, "slot {slot}: {offset} was to go");
         }
         self.check_producers(slot, &contents);
+        self.check_transactions(slot, &contents, compacted);
+        self.check_aborted(slot, &contents);
+    }
+
+    /// The log tells readers of every record that does not count.
+    fn check_aborted(&mut self, slot: u8, contents: &Contents) {
+        let log = self.log(slot);
+        let positions = log.positions();
+        let told = match self.world.run(log.aborted(positions.start, positions.written)) {
+            Ok(told) => told,
+            Err(error) => return assert!(self.tainted, "aborted: {error}"),
+        };
+        for offset in contents.records.range(positions.start.get()..).map(|(offset, _)| *offset) {
+            let transaction = self.models[&slot].transaction(offset);
+            let Some((marker, Outcome::Abort)) = transaction.and_then(|of| of.end) else { continue };
+            let producer = transaction.unwrap().producer;
+            let covers = |aborted: &Aborted| {
+                aborted.producer == producer
+                    && aborted.marker.get() == marker
+                    && aborted.first.get() <= offset
+            };
+            assert!(told.iter().any(covers), "slot {slot}: that {offset} was aborted is not told: {told:?}");
+        }
+    }
+
+    fn check_transactions(&self, slot: u8, contents: &Contents, compacted: Offset) {
+        let (model, start) = (&self.models[&slot], self.log(slot).positions().start.get());
+        let first_open = model.first_open().filter(|first| *first >= start);
+        assert!(
+            first_open.is_none_or(|first| compacted.get() <= first),
+            "slot {slot}: compacted to {compacted}"
+        );
+        for offset in model.transactional.keys().filter(|offset| **offset >= start) {
+            let open = model.transaction(*offset).unwrap().end.is_none();
+            assert!(
+                !open || contents.records.contains_key(offset),
+                "slot {slot}: {offset} is undecided, and gone"
+            );
+        }
+        for offset in contents.transactional.iter().filter(|offset| **offset >= start) {
+            let transaction = model.transaction(*offset).unwrap();
+            if let Some((marker, outcome)) = transaction.end {
+                let found = contents.markers.get(&marker).map(|(producer, outcome, _)| (*producer, *outcome));
+                assert_eq!(
+                    found,
+                    Some((transaction.producer, outcome)),
+                    "slot {slot}: the marker at {marker}"
+                );
+            }
+        }
+        for (offset, (_, _, time)) in contents.markers.range(start..) {
+            assert_eq!(model.markers.get(offset), Some(time), "slot {slot}: a strange marker at {offset}");
+        }
     }
 
     fn check_producers(&self, slot: u8, contents: &Contents) {
@@ -300,7 +505,10 @@ impl Test {
         let start = log.positions().start.get();
         let first = |contents: &Contents| {
             let mut records = contents.records.range(start..);
-            records.find(|(_, record)| record.timestamp >= wanted).map(|(offset, _)| *offset)
+            let record = records.find(|(_, record)| record.timestamp >= wanted).map(|(offset, _)| *offset);
+            let mut markers = contents.markers.range(start..);
+            let marker = markers.find(|(_, (_, _, time))| *time >= wanted).map(|(offset, _)| *offset);
+            record.into_iter().chain(marker).min()
         };
         assert!(found == first(&before) || found == first(&after), "time {wanted}: {found:?}");
     }
@@ -373,6 +581,7 @@ impl Test {
                 self.append_many(slot(log), *batches, *records, *keys, *bytes, *codec)
             }
             Op::Delete { log, key } => drop(self.append(slot(log), &[(*key, None)], Compression::None)),
+            Op::Transact { log, producer, key, end } => self.transact(slot(log), *producer, *key, *end),
             Op::Read { log, from, bytes_max } => self.read_some(slot(log), *from, *bytes_max),
             Op::OffsetAt { log, time } => self.offset_at(slot(log), *time),
             Op::Wait { ms } => self.world.wait(Duration::from_millis(u64::from(*ms))),
@@ -458,6 +667,15 @@ impl Contents {
     fn take(&mut self, at: Offset, bytes: &Bytes) -> Offset {
         let header = batch::verify_stored(bytes).unwrap();
         assert!(header.next_offset() > at, "a batch from before {at}");
+        if header.is_control() {
+            let outcome = Marker::parse(bytes).unwrap().outcome;
+            let marker = (header.producer_id, outcome, header.max_timestamp.get());
+            assert!(self.markers.insert(header.base_offset.get(), marker).is_none());
+            return header.next_offset();
+        }
+        if header.is_transactional() {
+            self.transactional.push(header.base_offset.get());
+        }
         for record in batch::records(bytes, 1 << 20).unwrap() {
             let record = record.unwrap();
             let written = Written {
@@ -482,6 +700,16 @@ fn op() -> impl Strategy<Value = Op> {
             log, batches, records, keys, bytes, codec
         }),
         3 => (any::<u8>(), any::<u8>()).prop_map(|(log, key)| Op::Delete { log, key }),
+        7 => (any::<u8>(), any::<u8>(), any::<u8>(), 0..5u8).prop_map(|(log, producer, key, end)| Op::Transact {
+            log,
+            producer,
+            key,
+            end: match end {
+                0 | 1 => Some(Outcome::Commit),
+                2 | 3 => Some(Outcome::Abort),
+                _ => None,
+            },
+        }),
         4 => (any::<u8>(), any::<u8>(), any::<u16>()).prop_map(|(log, from, bytes_max)| Op::Read { log, from, bytes_max }),
         2 => (any::<u8>(), any::<u8>()).prop_map(|(log, time)| Op::OffsetAt { log, time }),
         3 => (0..60u16).prop_map(|ms| Op::Wait { ms }),
@@ -522,6 +750,9 @@ proptest! {
         test.check_all();
         // Tombstones that were marked before the last start go with the next run only.
         for slot in 0..LOGS {
+            for producer in [TRANSACTIONAL, ProducerId::new(TRANSACTIONAL.get() + 1)] {
+                test.end(slot, producer, Outcome::Commit);
+            }
             test.append_many(slot, 20, 3, 0, 900, 0);
         }
         test.calm_down();

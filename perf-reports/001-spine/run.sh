@@ -11,36 +11,13 @@ port=${PORT:-29292}
 admin=$((port + 500))
 cores=${CORES:-2}
 spin=${SPIN_US:-}
-broker=
+. "$top/perf-reports/broker.sh"
 trap 'stop_broker 9; rm -rf "$work"' EXIT
 
 (cd "$top" && [ -x "$bin/heddle" ] && [ -x "$bin/heddle-loadgen" ] || cargo build --release --bins)
 rm -f "$out"/*.json "$out"/facts.txt
 
-start_broker() { # DATA-DIR: waits until it is ready and notes how long that took, in milliseconds
-  local begun now
-  begun=$(date +%s%N)
-  "$bin/heddle" serve --data-dir "$work/$1" --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --cores "$cores" \
-    ${spin:+--spin-us "$spin"} >>"$work/broker.log" 2>&1 &
-  broker=$!
-  until curl -sf "http://127.0.0.1:$admin/health/ready" >/dev/null; do
-    kill -0 "$broker" || { tail -5 "$work/broker.log"; exit 1; }
-    sleep 0.01
-  done
-  now=$(date +%s%N)
-  ready_ms=$(((now - begun) / 1000000))
-}
-
-stop_broker() { # SIGNAL
-  [ -n "$broker" ] || return 0
-  kill "-$1" "$broker" 2>/dev/null || true
-  wait "$broker" 2>/dev/null || true
-  broker=
-}
-
 note() { echo "$1 $2" | tee -a "$out/facts.txt"; }
-rss_mib() { awk '/^VmRSS/ {print int($2 / 1024)}' "/proc/$broker/status"; }
-cpu_ticks() { awk '{print $14 + $15}' "/proc/$broker/stat"; }
 
 load() { # NAME OPTION...: one run, its JSON in OUT/NAME.json
   local name=$1
@@ -52,33 +29,16 @@ load() { # NAME OPTION...: one run, its JSON in OUT/NAME.json
 native="native://127.0.0.1:$port"
 kafka="kafka://127.0.0.1:$port"
 {
-  echo "commit $(git -C "$top" rev-parse --short HEAD 2>/dev/null || echo unknown)"
-  echo "kernel $(uname -r)"
-  echo "cpu $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), $(nproc) processors"
+  machine
   echo "cores_of_the_broker $cores, spin_us ${spin:-default}"
-  echo "file_system $(stat -f -c %T "$work")"
 } >"$out/machine.txt"
 
-start_broker small
+start_broker small ${spin:+--spin-us "$spin"}
 note fresh_rss_mib "$(rss_mib)"
-before=$(cpu_ticks)
-sleep 10
-note idle_cpu_percent "$((($(cpu_ticks) - before) * 100 / 10 / $(getconf CLK_TCK)))"
+note idle_cpu_percent "$(idle_percent)"
 
 # The processor of the generator: the broker's core 0 shares it, and the measured partition is on core 1.
 apart="--cores 0"
-topic_on_core_1() { # PREFIX: a new topic whose one partition core 1 owns
-  local turn name
-  for turn in $(seq 40); do
-    name="$1-$turn"
-    "$bin/heddle" topic create "$name" --server "127.0.0.1:$port" >/dev/null
-    if "$bin/heddle" topic describe "$name" --server "127.0.0.1:$port" | grep -Eq '^0 +1001 '; then
-      echo "$name"
-      return
-    fi
-  done
-}
-
 one="--rate 1000 --record-bytes 1024 --batch-records 1 --warmup 1s --duration 5s"
 five="--rate 5000 --record-bytes 1024 --batch-records 1 --producers 4 --warmup 1s --duration 5s"
 topic=$(topic_on_core_1 one)
@@ -92,7 +52,7 @@ for turn in 1 2 3; do
 done
 stop_broker TERM
 
-start_broker large
+start_broker large ${spin:+--spin-us "$spin"}
 big="--rate 0 --record-bytes 1000000 --batch-bytes 1m --batch-records 1 --in-flight-max 8 --config max.message.bytes=2000000"
 for turn in 1 2 3; do
   load "large-fsync-$turn" --target "$native" --topic "fsync-$turn" $big --warmup 1s --duration 4s
@@ -101,24 +61,24 @@ done
 note data_gb_before_kill "$(du -s --block-size=1G "$work/large" | cut -f1)"
 load "fill-wal" --target "$native" --topic wal --partitions 100 --rate 20000 --record-bytes 1024 --producers 4 --warmup 1s --duration 5s
 stop_broker 9
-start_broker large
+start_broker large ${spin:+--spin-us "$spin"}
 note restart_after_kill_ms "$ready_ms"
 for turn in 1 2 3; do
   load "cold-read-$turn" --target "$native" --topic fsync-1 --mode consume --consumers 1 --duration 20s
   "$bin/heddle-loadgen" limits --dir "$work" --throughput --duration 1s --json >"$out/disk-$turn.json" 2>/dev/null
   stop_broker TERM
-  start_broker large
+  start_broker large ${spin:+--spin-us "$spin"}
 done
 stop_broker TERM
 rm -rf "${work:?}/large"
 
-start_broker empty
+start_broker empty ${spin:+--spin-us "$spin"}
 before=$(rss_mib)
 "$bin/heddle" topic create many --partitions 10000 --server "127.0.0.1:$port"
 note ten_thousand_partitions_extra_rss_mib "$(($(rss_mib) - before))"
 note ten_thousand_partitions_files "$(find "$work/empty/topics" -type f | wc -l)"
 stop_broker TERM
-start_broker empty
+start_broker empty ${spin:+--spin-us "$spin"}
 note ten_thousand_partitions_start_ms "$ready_ms"
 stop_broker TERM
 python3 "$here/summary.py" "$out" | tee "$out/summary.md"

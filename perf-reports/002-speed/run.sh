@@ -11,44 +11,13 @@ work=$(mktemp -d -p "${WORK_PARENT:-/tmp}")
 port=${PORT:-29392}
 admin=$((port + 500))
 turns=$(seq "${TURNS:-3}")
-broker=
+. "$top/perf-reports/broker.sh"
 trap 'stop_broker 9; rm -rf "$work"' EXIT
 
 (cd "$top" && [ -x "$bin/heddle" ] && [ -x "$bin/heddle-loadgen" ] || cargo build --release --bins)
 rm -f "$out"/*.json "$out"/*.txt
 
-start_broker() { # DATA-DIR OPTION...: waits until it is ready and notes how long that took, in milliseconds
-  local begun now dir=$1
-  shift
-  begun=$(date +%s%N)
-  "$bin/heddle" serve --data-dir "$work/$dir" --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --cores 2 "$@" \
-    >>"$work/broker.log" 2>&1 &
-  broker=$!
-  until curl -sf "http://127.0.0.1:$admin/health/ready" >/dev/null; do
-    kill -0 "$broker" || { tail -5 "$work/broker.log"; exit 1; }
-    sleep 0.01
-  done
-  now=$(date +%s%N)
-  ready_ms=$(((now - begun) / 1000000))
-}
-
-stop_broker() { # SIGNAL
-  [ -n "$broker" ] || return 0
-  kill "-$1" "$broker" 2>/dev/null || true
-  wait "$broker" 2>/dev/null || true
-  broker=
-}
-
 note() { echo "$1 $2" | tee -a "$out/facts.txt"; }
-rss_mib() { awk '/^VmRSS/ {print int($2 / 1024)}' "/proc/$broker/status"; }
-cpu_ticks() { awk '{print $14 + $15}' "/proc/$broker/stat"; }
-idle_percent() { # the broker's CPU over ten seconds, in percent of one
-  local before
-  before=$(cpu_ticks)
-  sleep 10
-  echo "$((($(cpu_ticks) - before) * 100 / 10 / $(getconf CLK_TCK)))"
-}
-
 load() { # NAME OPTION...: one run, its JSON in OUT/NAME.json
   local name=$1
   shift
@@ -58,29 +27,10 @@ load() { # NAME OPTION...: one run, its JSON in OUT/NAME.json
 
 native="native://127.0.0.1:$port"
 kafka="kafka://127.0.0.1:$port"
-{
-  echo "commit $(git -C "$top" rev-parse --short HEAD 2>/dev/null || echo unknown)"
-  echo "kernel $(uname -r)"
-  echo "cpu $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), $(nproc) processors"
-  echo "memory $(awk '/MemTotal/ {print int($2 / 1048576)}' /proc/meminfo) GiB"
-  echo "file_system $(stat -f -c %T "$work")"
-} >"$out/machine.txt"
+machine >"$out/machine.txt"
 
 # The processor of the generator: the broker's core 0 shares it, and the measured partition is on core 1.
 apart="--cores 0"
-topic_on_core_1() { # PREFIX OPTION...: a new topic whose one partition core 1 owns
-  local turn name prefix=$1
-  shift
-  for turn in $(seq 40); do
-    name="$prefix-$turn"
-    "$bin/heddle" topic create "$name" --server "127.0.0.1:$port" "$@" >/dev/null
-    if "$bin/heddle" topic describe "$name" --server "127.0.0.1:$port" | grep -Eq '^0 +1001 '; then
-      echo "$name"
-      return
-    fi
-  done
-}
-
 one="--rate 1000 --record-bytes 1024 --batch-records 1 --warmup 1s --duration 4s"
 sixteen="--rate 10000 --record-bytes 1024 --batch-records 1 --producers 16 --warmup 1s --duration 4s"
 five="--rate 5000 --record-bytes 1024 --batch-records 1 --producers 4 --warmup 2s --duration 4s"

@@ -12,38 +12,13 @@ work=$(mktemp -d -p "${WORK_PARENT:-/tmp}")
 port=${PORT:-29592}
 admin=$((port + 500))
 turns=$(seq "${TURNS:-3}")
-broker=
-trap 'stop_broker; rm -rf "$work"' EXIT
+. "$top/perf-reports/broker.sh"
+trap 'stop_broker 9; rm -rf "$work"' EXIT
 
 (cd "$top" && [ -x "$bin/heddle" ] && [ -x "$bin/heddle-loadgen" ] || cargo build --release --bins)
 
-start_broker() { # DATA-DIR OPTION...
-  local dir=$1
-  shift
-  "$bin/heddle" serve --data-dir "$work/$dir" --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --cores 2 "$@" \
-    >>"$work/broker.log" 2>&1 &
-  broker=$!
-  until curl -sf "http://127.0.0.1:$admin/health/ready" >/dev/null; do
-    kill -0 "$broker" || { tail -5 "$work/broker.log"; exit 1; }
-    sleep 0.05
-  done
-}
 
-stop_broker() {
-  [ -n "$broker" ] || return 0
-  kill -TERM "$broker" 2>/dev/null || true
-  wait "$broker" 2>/dev/null || true
-  broker=
-}
-
-cpu_ticks() { awk '{print $14 + $15}' "/proc/$broker/stat"; }
-metric() { curl -sf "http://127.0.0.1:$admin/metrics" | awk -v name="$1" '$1 ~ "^" name "($|[{])" {sum += $2} END {printf "%d\n", sum}'; }
-
-{
-  echo "commit $(git -C "$top" rev-parse --short HEAD 2>/dev/null || echo unknown)"
-  echo "kernel $(uname -r)"
-  echo "cpu $(awk -F': ' '/model name/ {print $2; exit}' /proc/cpuinfo), $(nproc) processors"
-} >"$out/machine.txt"
+machine >"$out/machine.txt"
 
 # Kafka's perf tools with the defaults of the Java clients, beside what disk and loopback move.
 java_tools() {
@@ -62,11 +37,11 @@ java_tools() {
     "$bin/heddle-loadgen" limits --dir "$work" --throughput --throughput-bytes 4g --duration 3s --rate 200 --json >"$out/disk-$turn.json" 2>/dev/null
     "$bin/heddle" topic delete "java-$turn" --server "127.0.0.1:$port" >/dev/null
   done
-  stop_broker
+  stop_broker TERM
 }
 
 group() { # NAME OPTION...: members that settle, are idle for ten seconds, and of which one leaves
-  local name=$1 before load
+  local name=$1 load
   shift
   "$bin/heddle-loadgen" group --target "kafka://127.0.0.1:$port" --topic "$name" --group "$name" --json "$@" \
     >"$out/$name.json" 2>"$work/group.log" &
@@ -75,9 +50,7 @@ group() { # NAME OPTION...: members that settle, are idle for ten seconds, and o
     kill -0 "$load" 2>/dev/null || { cat "$work/group.log"; exit 1; }
     sleep 0.05
   done
-  before=$(cpu_ticks)
-  sleep 10
-  echo "{\"broker_cpu_percent\": $((($(cpu_ticks) - before) * 100 / 10 / $(getconf CLK_TCK)))}" >"$out/$name-cpu.json"
+  echo "{\"broker_cpu_percent\": $(idle_percent)}" >"$out/$name-cpu.json"
   wait "$load" || true
   cat "$out/$name.json" "$out/$name-cpu.json"
 }
@@ -88,7 +61,7 @@ groups() {
     start_broker "groups-$turn"
     group "idle-$turn" --members 1000 --partitions 1000 --heartbeat 3s --duration 12s
     group "rebalance-$turn" --members 200 --partitions 1000 --heartbeat 500ms --duration 12s
-    stop_broker
+    stop_broker TERM
   done
 }
 
@@ -111,7 +84,7 @@ compaction() {
     cat "$out/compacted-$turn.json"
     "$bin/heddle" topic delete "compacted-$turn" --server "127.0.0.1:$port" >/dev/null
   done
-  stop_broker
+  stop_broker TERM
 }
 
 case " $only " in *" java "*) java_tools ;; esac

@@ -12,9 +12,9 @@ work=$(mktemp -d)
 port=${PORT:-29692}
 admin=$((port + 500))
 turns=${TURNS:-1 2 3 4 5}
-broker=
+. "$top/perf-reports/broker.sh"
 awake=
-trap 'stop_broker; [ -z "$awake" ] || kill "$awake"; rm -rf "$work"' EXIT
+trap 'stop_broker 9; [ -z "$awake" ] || kill "$awake"; rm -rf "$work"' EXIT
 
 build() { # NAME SOURCE: a release build; prints where its programs are
   (cd "$2" && CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$top/target}" cargo build --release --bins >&2)
@@ -28,36 +28,6 @@ copy_tree() { # the sources, with glommio as published; prints where they are
   tar -C "$top" --exclude=./target --exclude=./.git -cf - . | tar -C "$work/tree" -xf -
   sed -i '/^\[patch.crates-io\]/,/^$/d' "$work/tree/Cargo.toml"
   echo "$work/tree"
-}
-
-stop_broker() {
-  [ -n "$broker" ] || return 0
-  kill -TERM "$broker" 2>/dev/null || true
-  wait "$broker" 2>/dev/null || true
-  broker=
-}
-
-start_broker() { # BIN-DIR DATA-DIR: waits until it is ready
-  "$1/heddle" serve --data-dir "$2" --listen "127.0.0.1:$port" --admin "127.0.0.1:$admin" --cores 2 >>"$work/broker.log" 2>&1 &
-  broker=$!
-  until curl -sf "http://127.0.0.1:$admin/health/ready" >/dev/null; do
-    kill -0 "$broker" || { tail -5 "$work/broker.log"; exit 1; }
-    sleep 0.01
-  done
-}
-
-topic_on_core_1() { # PREFIX OPTION...: a new topic whose one partition core 1 owns
-  local prefix=$1 turn name
-  shift
-  for turn in $(seq 40); do
-    name="$prefix-$turn"
-    "$generator/heddle" topic create "$name" --server "127.0.0.1:$port" "$@" >/dev/null
-    if "$generator/heddle" topic describe "$name" --server "127.0.0.1:$port" | grep -Eq '^0 +1001 '; then
-      echo "$name"
-      return
-    fi
-  done
-  exit 1
 }
 
 broker_cpu_ns() { cat "/proc/$broker"/task/*/schedstat | awk '{sum += $1} END {printf "%.0f", sum}'; }
@@ -98,8 +68,8 @@ large="--rate 0 --record-bytes 1000000 --batch-bytes 1m --batch-records 1 --in-f
 limits="--with-limits --limit-duration 1s --limit-dir $work"
 
 one_side() { # NAME BIN-DIR TURN: all runs of one runtime
-  local side=$1 turn=$3 fsync async
-  start_broker "$2" "$work/data"
+  local side=$1 bin=$2 turn=$3 client=$generator fsync async
+  start_broker data
   fsync=$(topic_on_core_1 fsync --config max.message.bytes=2000000)
   async=$(topic_on_core_1 async --config max.message.bytes=2000000 --config durability=async)
   if [ "$turn" = 1 ]; then
@@ -111,15 +81,15 @@ one_side() { # NAME BIN-DIR TURN: all runs of one runtime
   load "$side-tail-$turn" --topic "$async" $one --duration 4s --consumers 1
   load "$side-async-closed-$turn" --topic "$async" $closed --duration 3s
   load "$side-fsync-closed-$turn" --topic "$fsync" $closed --duration 3s
-  stop_broker
+  stop_broker TERM
   rm -rf "$work/data"
-  start_broker "$2" "$work/data"
+  start_broker data
   fsync=$(topic_on_core_1 fsync --config max.message.bytes=2000000)
   async=$(topic_on_core_1 async --config durability=async)
   load "$side-fill-$turn" --topic "$async" --rate 50000 --record-bytes 1024 --batch-records 16 --warmup 0s --duration 2s
   load "$side-consume-$turn" --topic "$async" --mode consume --consumers 1 --rewind --warmup 1s --duration 3s
   load "$side-large-fsync-$turn" --topic "$fsync" $large --duration 2s
-  stop_broker
+  stop_broker TERM
   rm -rf "$work/data"
 }
 

@@ -162,6 +162,31 @@ fn members_share_a_topic_and_take_over_from_who_leaves() {
     }
 }
 
+/// How many requests crossed cores while a member read, committed and was heard from.
+fn hops_of_a_member(mode: PortMode, protocol: &str) -> u64 {
+    let broker = broker_with(options().cores(2).port_mode(mode), 20);
+    let mut member = Reader::join(&broker, protocol, &[]);
+    settle(&mut [&mut member], "joining", share_all);
+    let before = broker.metrics().sum("mesh_hops");
+    produce(&broker, 5);
+    settle(&mut [&mut member], "reading all", |members| members[0].read.len() == 100);
+    member.commit(25);
+    assert_eq!(member.committed(), vec![Offset::Offset(25); 4], "{mode:?} {protocol}");
+    let calm = Instant::now() + Duration::from_secs(1);
+    while Instant::now() < calm {
+        member.poll();
+    }
+    broker.metrics().sum("mesh_hops") - before
+}
+
+#[test]
+fn with_a_port_for_each_core_the_work_of_a_group_crosses_none() {
+    for protocol in PROTOCOLS {
+        assert_eq!(hops_of_a_member(PortMode::PerCore, protocol), 0, "{protocol}");
+        assert!(hops_of_a_member(PortMode::Single, protocol) > 0, "{protocol}: the counter would show it");
+    }
+}
+
 #[test]
 fn a_killed_broker_finds_members_generation_and_offsets() {
     for protocol in PROTOCOLS {

@@ -191,6 +191,11 @@ impl<D: Disk> Shard<D> {
         samples.push(gauge("partitions", "Partitions in use on this core", self.partition_count()));
         samples.extend(self.group_samples());
         samples.push(gauge(
+            "coordinators_unreadable",
+            "Coordinators whose state cannot be read, so that they serve nobody",
+            self.groups.unreadable_count() + self.transactions.unreadable_count(),
+        ));
+        samples.push(gauge(
             "quota_buckets",
             "Users and clients counted for quotas",
             self.quotas.bucket_count(),

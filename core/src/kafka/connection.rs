@@ -20,7 +20,7 @@ use super::{
     create_topics, delete_records, delete_topics, describe_cluster, describe_configs, describe_log_dirs,
     describe_producers, describe_topic_partitions, describe_transactions, elect_leaders, end_txn, fetch,
     find_coordinator, groups, init_producer_id, list_offsets, list_transactions, metadata,
-    offset_for_leader_epoch, produce, reassignments, txn_offset_commit,
+    offset_for_leader_epoch, produce, reassignments, txn_offset_commit, write_txn_markers,
 };
 use crate::{
     metadata::quota::Limited,
@@ -204,6 +204,7 @@ async fn answer<D: Disk>(
         }
         ControlRequest::EndTxn(request) => end_txn::answer(shard, request, version).await.into(),
         ControlRequest::TxnOffsetCommit(request) => txn_offset_commit::answer(shard, request, version).await,
+        ControlRequest::WriteTxnMarkers(request) => write_txn_markers::answer(shard, request).await.into(),
         ControlRequest::DescribeProducers(request) => describe_producers::answer(shard, request).await.into(),
         ControlRequest::DescribeTransactions(request) => {
             describe_transactions::answer(shard, request).await.into()

@@ -48,6 +48,7 @@ pub mod sync_group;
 pub mod topic_settings;
 pub mod transactional;
 pub mod txn_offset_commit;
+pub mod write_txn_markers;
 
 use heddle_log_store::Disk;
 use heddle_net::kafka::{StrBytes, TopicRef};

@@ -3,9 +3,11 @@
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
-    rc::{Rc, Weak},
+    rc::Rc,
     task::{Poll, Waker},
 };
+
+use super::weak_list::WeakList;
 
 /// A one-time signal. Share it by `Rc`; fire it as often as wanted.
 #[derive(Default)]
@@ -47,48 +49,13 @@ impl Event {
     }
 }
 
-/// The events that wait for one source. Entries whose waiter is gone are dropped as the list grows.
-#[derive(Default)]
-pub struct Waiters {
-    list: RefCell<Vec<Weak<Event>>>,
-    prune_at: Cell<usize>,
-}
-
-/// Below this length a list of waiters is not searched for dead entries.
-const PRUNE_LENGTH_MIN: usize = 8;
+/// The events that wait for one source.
+pub type Waiters = WeakList<Event>;
 
 impl Waiters {
-    /// Registers a waiter.
-    pub fn add(&self, event: &Rc<Event>) {
-        let mut list = self.list.borrow_mut();
-        if list.len() >= self.prune_at.get().max(PRUNE_LENGTH_MIN) {
-            list.retain(|waiter| waiter.strong_count() > 0);
-            self.prune_at.set(list.len() * 2);
-        }
-        list.push(Rc::downgrade(event));
-    }
-
     /// Fires every waiter once and forgets them.
     pub fn fire(&self) {
-        if self.list.borrow().is_empty() {
-            return;
-        }
-        let waiters = self.list.take();
-        for waiter in waiters {
-            if let Some(event) = waiter.upgrade() {
-                event.fire();
-            }
-        }
-    }
-
-    /// How many entries the list has, dead ones included.
-    pub fn len(&self) -> usize {
-        self.list.borrow().len()
-    }
-
-    /// Whether nobody is registered.
-    pub fn is_empty(&self) -> bool {
-        self.list.borrow().is_empty()
+        self.drain(|event| event.fire());
     }
 }
 
@@ -108,18 +75,5 @@ mod tests {
         waiters.fire();
         block_on(first.wait());
         assert!(second.has_fired() && waiters.is_empty());
-    }
-
-    #[test]
-    fn waiters_that_gave_up_do_not_pile_up() {
-        let waiters = Waiters::default();
-        let alive = Event::new();
-        waiters.add(&alive);
-        for _ in 0..1000 {
-            waiters.add(&Event::new());
-        }
-        assert!(waiters.len() <= 2 * PRUNE_LENGTH_MIN, "{}", waiters.len());
-        waiters.fire();
-        assert!(alive.has_fired());
     }
 }

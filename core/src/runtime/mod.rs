@@ -14,5 +14,6 @@ pub mod signals;
 pub mod time;
 pub mod wakeup;
 pub mod watch;
+pub mod weak_list;
 
 pub use queues::{Queue, Queues};

@@ -7,6 +7,8 @@ use std::{
     task::{Poll, Waker},
 };
 
+use super::weak_list::WeakList;
+
 /// One watcher's flags that are up. One task waits for it at a time.
 #[derive(Default)]
 pub struct Watch {
@@ -79,45 +81,13 @@ impl Flag {
     }
 }
 
-/// The flags put up at one thing. Those that were dropped go as the list grows.
-#[derive(Default)]
-pub struct Flags {
-    list: RefCell<Vec<Weak<Flag>>>,
-    prune_at: Cell<usize>,
-}
-
-/// Below this length a list of flags is not searched for dead ones.
-const PRUNE_LENGTH_MIN: usize = 8;
+/// The flags put up at one thing.
+pub type Flags = WeakList<Flag>;
 
 impl Flags {
-    /// Adds a flag.
-    pub fn add(&self, flag: &Rc<Flag>) {
-        let mut list = self.list.borrow_mut();
-        if list.len() >= self.prune_at.get().max(PRUNE_LENGTH_MIN) {
-            list.retain(|flag| flag.strong_count() > 0);
-            self.prune_at.set(list.len() * 2);
-        }
-        list.push(Rc::downgrade(flag));
-    }
-
     /// The thing moved: every flag goes up.
     pub fn raise(&self) {
-        // Waking a task runs nothing of it, so the list does not change meanwhile.
-        for flag in self.list.borrow().iter() {
-            if let Some(flag) = flag.upgrade() {
-                flag.raise();
-            }
-        }
-    }
-
-    /// How many entries the list has, dead ones included.
-    pub fn len(&self) -> usize {
-        self.list.borrow().len()
-    }
-
-    /// Whether nobody watches.
-    pub fn is_empty(&self) -> bool {
-        self.list.borrow().is_empty()
+        self.for_each(|flag| flag.raise());
     }
 }
 
@@ -145,13 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn dropped_flags_tell_nothing_and_do_not_pile_up() {
+    fn dropped_flags_tell_nothing() {
         let watch = Watch::new();
         let thing = Flags::default();
-        for slot in 0..1000 {
-            thing.add(&watch.flag(slot));
-        }
-        assert!(thing.len() <= 2 * PRUNE_LENGTH_MIN, "{}", thing.len());
         let flag = watch.flag(1);
         thing.add(&flag);
         thing.raise();

@@ -66,6 +66,11 @@ impl<D: Disk> Groups<D> {
         self.hosts.all()
     }
 
+    /// How many coordinators cannot read their state.
+    pub fn unreadable_count(&self) -> usize {
+        self.hosts.unreadable_count()
+    }
+
     /// How many requests wait for a coordinator of another core.
     pub fn far_count(&self) -> usize {
         self.far.borrow().len()

@@ -72,6 +72,11 @@ impl<D: Disk> Default for Transactions<D> {
 }
 
 impl<D: Disk> Transactions<D> {
+    /// How many coordinators cannot read their state.
+    pub fn unreadable_count(&self) -> usize {
+        self.hosts.unreadable_count()
+    }
+
     /// How many requests wait for a coordinator of another core.
     pub fn far_count(&self) -> usize {
         self.far.borrow().len()
@@ -304,7 +309,10 @@ impl<D: Disk> Shard<D> {
     }
 
     /// Ends a transaction in a partition, or the offsets that it committed to groups.
-    async fn end_in(self: &Rc<Self>, at: TopicPartition, end: EndTransaction) -> Result<(), OpError> {
+    ///
+    /// # Errors
+    /// As [`Shard::end_transaction`].
+    pub async fn end_in(self: &Rc<Self>, at: TopicPartition, end: EndTransaction) -> Result<(), OpError> {
         let image = self.image();
         let groups = image.topic(InternalTopic::Groups.name()).map(|topic| topic.id);
         if groups != Some(at.topic) {

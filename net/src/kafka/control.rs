@@ -24,9 +24,19 @@ pub const CONTROL_FRAME_BYTES_MAX: usize = 1 << 20;
 /// What Metadata and DescribeCluster carry when authorised operations were not asked for or cannot be said.
 pub const OPERATIONS_UNKNOWN: i32 = i32::MIN;
 
+/// Sets the throttle time of a reply that has one.
+macro_rules! set_throttle {
+    ($message:ident, $throttle_ms:ident) => {
+        $message.throttle_time_ms = $throttle_ms
+    };
+    ($message:ident, $throttle_ms:ident, throttle) => {{
+        let _ = $message;
+    }};
+}
+
 /// Pairs each served control api with its request and response messages.
 macro_rules! control_apis {
-    ($($api:ident: $request:ident => $reply:ident,)*) => {
+    ($($api:ident: $request:ident => $reply:ident $(without $throttle:ident)?,)*) => {
         /// A decoded request, in the crate's own message structs.
         #[derive(Clone, Debug, PartialEq)]
         pub enum ControlRequest {
@@ -54,7 +64,9 @@ macro_rules! control_apis {
 
             /// Tells the client for how long it is being held back, in milliseconds.
             pub fn set_throttle(&mut self, throttle_ms: i32) {
-                match self { $(ControlReply::$api(message) => message.throttle_time_ms = throttle_ms,)* }
+                match self {
+                    $(ControlReply::$api(message) => set_throttle!(message, throttle_ms $(, $throttle)?),)*
+                }
             }
 
             fn write(&self, out: &mut BytesMut, version: i16) -> Result<(), EncodeError> {
@@ -102,6 +114,7 @@ control_apis! {
     AddOffsetsToTxn: AddOffsetsToTxnRequest => AddOffsetsToTxnResponse,
     EndTxn: EndTxnRequest => EndTxnResponse,
     TxnOffsetCommit: TxnOffsetCommitRequest => TxnOffsetCommitResponse,
+    WriteTxnMarkers: WriteTxnMarkersRequest => WriteTxnMarkersResponse without throttle,
     DescribeProducers: DescribeProducersRequest => DescribeProducersResponse,
     DescribeTransactions: DescribeTransactionsRequest => DescribeTransactionsResponse,
     ListTransactions: ListTransactionsRequest => ListTransactionsResponse,

@@ -78,6 +78,9 @@ pub fn refuse_control(request: &ControlRequest, error: ErrorCode, message: Optio
         ControlRequest::TxnOffsetCommit(request) => {
             refuse_transactions::txn_offset_commit(request, code).into()
         }
+        ControlRequest::WriteTxnMarkers(request) => {
+            refuse_transactions::write_txn_markers(request, code).into()
+        }
         ControlRequest::DescribeProducers(request) => {
             refuse_transactions::describe_producers(request, code, words.as_ref()).into()
         }

@@ -46,6 +46,7 @@ pub fn shape_of(api: ApiKey) -> Option<&'static Shape> {
         ApiKey::AddOffsetsToTxn => Some(&ADD_OFFSETS_TO_TXN),
         ApiKey::EndTxn => Some(&END_TXN),
         ApiKey::TxnOffsetCommit => Some(&TXN_OFFSET_COMMIT),
+        ApiKey::WriteTxnMarkers => Some(&WRITE_TXN_MARKERS),
         ApiKey::DescribeProducers => Some(&DESCRIBE_PRODUCERS),
         ApiKey::DescribeTransactions => Some(&DESCRIBE_TRANSACTIONS),
         ApiKey::ListTransactions => Some(&LIST_TRANSACTIONS),
@@ -269,6 +270,17 @@ static ADD_PARTITIONS_TO_TXN: Shape = Shape {
         field(INT16).until(3),
         field(TOPIC_PARTITIONS).until(3),
     ],
+};
+
+static WRITE_TXN_MARKERS: Shape = Shape {
+    flexible_since: 1,
+    fields: &[field(Kind::Array(&Kind::Struct(&[
+        field(INT64),
+        field(INT16),
+        field(BOOL),
+        field(TOPIC_PARTITIONS),
+        field(INT32),
+    ])))],
 };
 
 static TXN_OFFSET_COMMIT: Shape = Shape {

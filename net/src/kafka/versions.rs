@@ -35,7 +35,7 @@ impl Served {
 /// Produce is advertised from 0: older librdkafka takes the lower end of the range as a sign of which compression
 /// the broker knows and silently sends uncompressed batches when it is missing (KAFKA-18659). Bodies below 3 carry
 /// message formats that are not stored and are refused.
-pub const SERVED: [Served; 42] = [
+pub const SERVED: [Served; 43] = [
     Served { body_min: 3, ..Served::new(ApiKey::Produce, 0, PRODUCE_VERSION_MAX) },
     Served::new(ApiKey::Fetch, FETCH_VERSION_MIN, FETCH_VERSION_MAX),
     Served::new(ApiKey::ListOffsets, 1, 10),
@@ -58,6 +58,7 @@ pub const SERVED: [Served; 42] = [
     Served::new(ApiKey::AddPartitionsToTxn, 0, 5),
     Served::new(ApiKey::AddOffsetsToTxn, 0, 4),
     Served::new(ApiKey::EndTxn, 0, 5),
+    Served::new(ApiKey::WriteTxnMarkers, 1, 1),
     Served::new(ApiKey::TxnOffsetCommit, 0, 5),
     Served::new(ApiKey::DescribeConfigs, 1, 4),
     Served::new(ApiKey::AlterConfigs, 0, 2),

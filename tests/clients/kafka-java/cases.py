@@ -217,6 +217,30 @@ def transactions(tools: Tools):
     tools.run("TransactionsCommand", "find-hanging", "--broker-id", broker_ids(tools)[0])
 
 
+def abandoned_transaction(tools: Tools):
+    name = create(tools, "abandoned")
+    where = ["--topic", name, "--partition", "0"]
+    begun = ["--topic", name, "--num-records", "100000", "--record-size", "100", "--throughput", "20"]
+    begun += ["--transactional-id", topic("abandoner"), "--transaction-duration-ms", "600000"]
+    with tools.background("ProducerPerformance", *begun):
+        until("a transaction is open", lambda: open_transaction(tools, where))
+    start = open_transaction(tools, where)
+    fill(tools, name, 10)
+    seen = ["--topic", name, "--from-beginning", "--isolation-level", "read_committed", "--timeout-ms", "3000"]
+    expect("value" in tools.run(CONSUMER, *seen), False, "what comes after an open transaction is seen")
+    tools.run("TransactionsCommand", "abort", *where, "--start-offset", start)
+    expect(open_transaction(tools, where), None, "the transaction that was aborted")
+    got = consume(tools, name, 10, "--isolation-level", "read_committed")
+    expect(got, [f"value {number}" for number in range(10)], "what a reader sees after the abort")
+
+
+def open_transaction(tools: Tools, where: list[str]) -> str | None:
+    """The first offset of the transaction that a producer has open in a partition."""
+    said = tools.run("TransactionsCommand", "describe-producers", *where)
+    starts = [line.split()[-1] for line in said.splitlines()[1:] if line]
+    return next((start for start in starts if start.isdigit()), None)
+
+
 def delete_records(tools: Tools):
     name = create(tools, "delete-records")
     fill(tools, name, 30)
@@ -282,6 +306,7 @@ ALL = {
     "kafka-consumer-groups with members": group_members,
     "KIP-848 with the console consumer": new_protocol,
     "kafka-transactions and the message copier": transactions,
+    "kafka-transactions abort": abandoned_transaction,
     "kafka-delete-records": delete_records,
     "kafka-log-dirs": log_dirs,
     "ClientCompatibilityTest": compatibility,

@@ -105,6 +105,7 @@ pub fn request(api: ApiKey, version: i16, rng: &mut Rng) -> Option<RequestKind> 
                 .into()
         }
         ApiKey::TxnOffsetCommit => txn_offset_commit(version, rng).into(),
+        ApiKey::WriteTxnMarkers => write_txn_markers(rng).into(),
         ApiKey::DescribeProducers => describe_producers(rng).into(),
         ApiKey::DescribeTransactions => DescribeTransactionsRequest::default()
             .with_transactional_ids(rng.few(|rng| rng.text().into()))
@@ -675,6 +676,24 @@ fn add_partitions_to_txn(version: i16, rng: &mut Rng) -> AddPartitionsToTxnReque
         .with_v3_and_below_producer_id(ProducerId(id))
         .with_v3_and_below_producer_epoch(epoch)
         .with_v3_and_below_topics(topics)
+}
+
+fn write_txn_markers(rng: &mut Rng) -> WriteTxnMarkersRequest {
+    let markers = rng.few(|rng| {
+        let (id, epoch) = rng.producer();
+        let topics = rng.few(|rng| {
+            write_txn_markers_request::WritableTxnMarkerTopic::default()
+                .with_name(topic_name(rng))
+                .with_partition_indexes(rng.few(Rng::i32))
+        });
+        write_txn_markers_request::WritableTxnMarker::default()
+            .with_producer_id(ProducerId(id))
+            .with_producer_epoch(epoch)
+            .with_transaction_result(rng.flip())
+            .with_topics(topics)
+            .with_coordinator_epoch(rng.i32())
+    });
+    WriteTxnMarkersRequest::default().with_markers(markers)
 }
 
 fn describe_producers(rng: &mut Rng) -> DescribeProducersRequest {

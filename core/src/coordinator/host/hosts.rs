@@ -29,6 +29,11 @@ impl<M: StateMachine, D: Disk> Hosts<M, D> {
         self.running.borrow().values().cloned().collect()
     }
 
+    /// How many of them cannot read their state.
+    pub fn unreadable_count(&self) -> usize {
+        self.running.borrow().values().filter(|host| host.is_unreadable()).count()
+    }
+
     /// Stops the hosts of partitions that are not among `owned`, and starts those that are missing with `start`, which
     /// gives `None` when a partition is not to be had after all.
     pub fn follow(

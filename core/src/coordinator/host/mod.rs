@@ -3,7 +3,8 @@
 //! A [`Host`] lives on the core that owns the partition and is the only writer of it. Its task ([`Host::run`]):
 //!
 //! 1. **Load.** Reads the partition from its first offset to its end through the partition's own read path, a piece at a
-//!    time, and replays every record. Until that is done requests are refused with `CoordinatorLoadInProgress`.
+//!    time, and replays every record. Until that is done requests are refused with `CoordinatorLoadInProgress`, and with
+//!    `CoordinatorNotAvailable` once it has failed.
 //! 2. **Apply.** [`Host::call`] and [`Host::notify`] apply an input at once, in the order of the calls. Nothing is borrowed
 //!    while anything is awaited.
 //! 3. **Write.** The records of an input are appended as one record batch through the partition's own produce path, before
@@ -107,6 +108,8 @@ pub struct Host<M: StateMachine, D: Disk> {
 
 enum State<M> {
     Loading,
+    /// Loading failed, and is tried again.
+    Unreadable,
     Ready(M),
     Stopped,
 }
@@ -158,6 +161,7 @@ impl<M: StateMachine, D: Disk> Host<M, D> {
         match *self.state.borrow() {
             State::Ready(_) => {}
             State::Loading => return Err(ErrorCode::CoordinatorLoadInProgress),
+            State::Unreadable => return Err(ErrorCode::CoordinatorNotAvailable),
             State::Stopped => return Err(ErrorCode::NotCoordinator),
         }
         if self.backlog.borrow().bytes() >= BACKLOG_BYTES_MAX {
@@ -204,6 +208,9 @@ impl<M: StateMachine, D: Disk> Host<M, D> {
                         topic = %partition.topic, partition = %partition.at.partition, %why,
                         "a coordinator cannot read its state and serves nobody; it tries again in a while"
                     );
+                    if !self.is_stopped() {
+                        self.unload(ErrorCode::CoordinatorNotAvailable, State::Unreadable);
+                    }
                     let stopped = self.renew(&self.sooner);
                     future::or(self.parts.store.disk().sleep(RELOAD_PAUSE), stopped.wait()).await;
                 }
@@ -219,6 +226,11 @@ impl<M: StateMachine, D: Disk> Host<M, D> {
     /// Whether [`Host::stop`] was called.
     pub fn is_stopped(&self) -> bool {
         matches!(*self.state.borrow(), State::Stopped)
+    }
+
+    /// Whether its state could not be read: nobody is served until an operator has seen to the partition.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(*self.state.borrow(), State::Unreadable)
     }
 
     fn is_ready(&self) -> bool {
@@ -244,7 +256,7 @@ impl<M: StateMachine, D: Disk> Host<M, D> {
         let now = self.now();
         let effects = match &mut *self.state.borrow_mut() {
             State::Ready(machine) => machine.apply(input, now),
-            State::Loading | State::Stopped => return,
+            State::Loading | State::Unreadable | State::Stopped => return,
         };
         self.take(effects);
     }

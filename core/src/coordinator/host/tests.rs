@@ -355,7 +355,8 @@ fn what_cannot_be_understood_keeps_the_coordinator_down() {
             .map(drop)
             .expect("fits");
         with_disk(&node, disk.sleep(Duration::from_secs(60))).await;
-        assert_eq!(node.host.call(put("a", "1")).map(drop), Err(ErrorCode::CoordinatorLoadInProgress));
+        assert_eq!(node.host.call(put("a", "1")).map(drop), Err(ErrorCode::CoordinatorNotAvailable));
+        assert!(node.host.is_unreadable());
     });
 }
 

@@ -12,8 +12,7 @@ use crate::kafka::{
 };
 
 /// Apis that only brokers and tools of Kafka's own control plane send: there the connection is closed.
-const SILENT: [ApiKey; 25] = [
-    ApiKey::WriteTxnMarkers,
+const SILENT: [ApiKey; 24] = [
     ApiKey::DeleteAcls,
     ApiKey::AlterReplicaLogDirs,
     ApiKey::AlterUserScramCredentials,

@@ -49,5 +49,5 @@ fn api_versions_lists_the_table() {
 #[test]
 fn old_produce_is_advertised_and_not_served() {
     assert!(!is_served(ApiKey::Produce, 2) && is_served(ApiKey::Produce, 3));
-    assert!(served(ApiKey::WriteTxnMarkers).is_none() && !is_served(ApiKey::WriteTxnMarkers, 0));
+    assert!(served(ApiKey::AlterPartition).is_none() && !is_served(ApiKey::AlterPartition, 2));
 }
