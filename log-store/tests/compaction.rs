@@ -287,7 +287,7 @@ impl Test {
     fn transact(&mut self, slot: u8, producer: u8, key: u8, end: Option<Outcome>) {
         let producer = ProducerId::new(TRANSACTIONAL.get() + i64::from(producer % 2));
         let records: Vec<_> =
-            (0..key % 3 + 1).map(|record| (key.wrapping_add(record * 5), Some(vec![key; 300])));
+            (0..key % 3 + 1).map(|record| (key.wrapping_add(record * 5), Some(vec![key; 300]))).collect();
         self.append_as(slot, producer, &records, Compression::None);
         if let Some(outcome) = end {
             self.end(slot, producer, outcome);

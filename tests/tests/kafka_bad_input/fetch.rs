@@ -1,7 +1,6 @@
 //! Fetches and offsets of what is not there.
 
 use bytes::Bytes;
-use heddle_proto::batch::{BatchBuilder, Compression};
 use heddle_tests::records;
 
 use super::*;

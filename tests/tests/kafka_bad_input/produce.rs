@@ -25,7 +25,7 @@ pub fn produce(raw: &mut Raw, version: i16, name: &str, index: i32, batch: Optio
     produce_as(raw, (version, -1), None, name, index, batch)
 }
 
-fn produce_as(
+pub fn produce_as(
     raw: &mut Raw,
     (version, acks): (i16, i16),
     transaction: Option<&str>,
