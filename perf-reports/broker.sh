@@ -33,7 +33,7 @@ idle_percent() { # the broker's processor time over ten seconds, in percent of o
   echo "$((($(cpu_ticks) - before) * 100 / 10 / $(getconf CLK_TCK)))"
 }
 metric() { # NAME: its sum over all cores and labels
-  curl -sf "http://127.0.0.1:$admin/metrics" | awk -v name="$1" '$1 ~ "^" name "($|[{])" {sum += $2} END {printf "%d\n", sum}'
+  curl -sf "http://127.0.0.1:$admin/metrics" | awk -v name="$1" '$1 ~ "^" name "($|[{])" {sum += $2} END {printf "%.0f\n", sum}'
 }
 
 topic_on_core_1() { # PREFIX OPTION...: a new topic whose one partition core 1 owns

@@ -25,17 +25,32 @@ java_tools() {
   local lib=$top/target/peers/tools turn
   [ -e "$lib" ] || mvn -B -q -f "$top/tests/clients/kafka-java/pom.xml" dependency:copy-dependencies -DoutputDirectory="$lib"
   local records=3000000 tool=org.apache.kafka.tools
-  start_broker java
+  # With a budget that is used up within seconds, as in a broker that has run for long: a fresh one also pays for the first touch of
+  # each page of memory.
+  start_broker java --memory-bytes 256MiB
+  produce() { # NAME TOPIC PROPERTY...
+    local name=$1 topic=$2
+    shift 2
+    java -Xmx512m -cp "$lib/*" "$tool.ProducerPerformance" --topic "$topic" --num-records $records --record-size 1024 --throughput -1 \
+      --producer-props "bootstrap.servers=127.0.0.1:$port" "$@" 2>/dev/null | tail -1 >"$out/$name.txt"
+    cat "$out/$name.txt"
+  }
   for turn in $turns; do
     "$bin/heddle" topic create "java-$turn" --partitions 16 --server "127.0.0.1:$port" >/dev/null
-    java -Xmx512m -cp "$lib/*" "$tool.ProducerPerformance" --topic "java-$turn" --num-records $records --record-size 1024 --throughput -1 \
-      --producer-props "bootstrap.servers=127.0.0.1:$port" 2>/dev/null | tail -1 >"$out/java-produce-$turn.txt"
-    cat "$out/java-produce-$turn.txt"
+    "$bin/heddle" topic create "unawaited-$turn" --partitions 16 --config durability=async --server "127.0.0.1:$port" >/dev/null
+    produce "java-produce-$turn" "java-$turn"
+    # What the client does when it waits for nobody.
+    produce "java-unawaited-$turn" "unawaited-$turn" acks=0 enable.idempotence=false
+    "$bin/heddle-loadgen" run --json --target "kafka://127.0.0.1:$port" --topic "generator-$turn" --partitions 16 --producers 8 --in-flight-max 5 \
+      --acks all --record-bytes 1024 --rate 0 --batch-bytes 16k --linger-us 5000 --warmup 2s --duration 5s >"$out/generator-$turn.json" 2>/dev/null
     java -Xmx512m -cp "$lib/*" "$tool.ConsumerPerformance" --topic "java-$turn" --messages $records --bootstrap-server "127.0.0.1:$port" \
       --timeout 60000 2>/dev/null | tail -1 >"$out/java-consume-$turn.txt"
     cat "$out/java-consume-$turn.txt"
     "$bin/heddle-loadgen" limits --dir "$work" --throughput --throughput-bytes 4g --duration 3s --rate 200 --json >"$out/disk-$turn.json" 2>/dev/null
-    "$bin/heddle" topic delete "java-$turn" --server "127.0.0.1:$port" >/dev/null
+    local topic
+    for topic in "java-$turn" "unawaited-$turn" "generator-$turn"; do
+      "$bin/heddle" topic delete "$topic" --server "127.0.0.1:$port" >/dev/null
+    done
   done
   stop_broker TERM
 }
@@ -65,26 +80,26 @@ groups() {
   done
 }
 
-# The latency of a producer, without and with compaction of 10 GB beside it on the same core.
+# The latency of a producer, without and with compaction of 10 GB beside it on the same core, at the default rate of compaction.
 compaction() {
-  local turn load="--rate 1000 --record-bytes 1024 --batch-records 1 --warmup 1s --duration 15s"
-  # As fast as the disk allows rather than at the default rate, so that the measured stretch lies within.
-  start_broker compaction --compaction-interval-ms 1000
+  local turn read_before load="--rate 1000 --record-bytes 1024 --batch-records 1 --warmup 1s --duration 15s"
   for turn in $turns; do
+    # What the turn before deleted is given back to the disk for some time.
+    sync
+    sleep 15
+    start_broker "compaction-$turn" --compaction-interval-ms 1000
     "$bin/heddle-loadgen" run --json --target "native://127.0.0.1:$port" --topic measured $load >"$out/idle-produce-$turn.json" 2>/dev/null
-    "$bin/heddle-loadgen" run --json --target "native://127.0.0.1:$port" --topic "compacted-$turn" --partitions 4 --keys 2000000 --rate 0 \
+    "$bin/heddle-loadgen" run --json --target "native://127.0.0.1:$port" --topic compacted --partitions 4 --keys 2000000 --rate 0 \
       --record-bytes 1024 --batch-bytes 256k --config cleanup.policy=compact --config durability=async --config segment.ms=1000 \
       --config min.cleanable.dirty.ratio=0.01 --warmup 0s --duration 12s >"$out/fill-$turn.json" 2>/dev/null
-    local read_before written
     sleep 3
     read_before=$(metric heddle_log_compaction_read_bytes_total)
     "$bin/heddle-loadgen" run --json --target "native://127.0.0.1:$port" --topic measured $load >"$out/compacting-produce-$turn.json" 2>/dev/null
-    written=$(($(metric heddle_log_compaction_read_bytes_total) - read_before))
-    echo "{\"bytes_compacted_meanwhile\": $written}" >"$out/compacted-$turn.json"
+    echo "{\"bytes_compacted_meanwhile\": $(($(metric heddle_log_compaction_read_bytes_total) - read_before))}" >"$out/compacted-$turn.json"
     cat "$out/compacted-$turn.json"
-    "$bin/heddle" topic delete "compacted-$turn" --server "127.0.0.1:$port" >/dev/null
+    stop_broker TERM
+    rm -rf "$work/compaction-$turn"
   done
-  stop_broker TERM
 }
 
 case " $only " in *" java "*) java_tools ;; esac

@@ -25,9 +25,9 @@ def values(folder, name, key):
     return [value for value in (json.loads(text).get(key) for text in texts(folder, name)) if value is not None]
 
 
-def java_produce(folder):
+def java_produce(folder, name):
     """Kafka's tool counts in MiB."""
-    found = (re.search(r"\(([\d.]+) MB/sec\)", text) for text in texts(folder, "java-produce"))
+    found = (re.search(r"\(([\d.]+) MB/sec\)", text) for text in texts(folder, name))
     return [float(match[1]) * 1.048576 for match in found if match]
 
 
@@ -42,7 +42,9 @@ def main(folder):
             for path in sorted(glob.glob(os.path.join(folder, "idle-[0-9]-cpu.json")))]
     before, beside = values(folder, "idle-produce", "p99_us"), values(folder, "compacting-produce", "p99_us")
     rows = [
-        ("Java producer, 1 KiB, defaults, `fsync`, 16 partitions, MB/s", spread(java_produce(folder))),
+        ("Java producer, 1 KiB, defaults, `fsync`, 16 partitions, MB/s", spread(java_produce(folder, "java-produce"))),
+        ("the same client with acks=0 to an `async` topic, MB/s", spread(java_produce(folder, "java-unawaited"))),
+        ("the generator with the Java client's batching, 8 producers, `fsync`, MB/s", spread(values(folder, "generator", "mb_per_s"))),
         ("Java consumer of the same, MB/s while fetching", spread(java_consume(folder))),
         ("disk beside these: durable writes into new space, MB/s", spread(values(folder, "disk", "first_write_mb_per_s"))),
         ("1,000 idle members, broker's processor time, % of a core", spread(idle)),

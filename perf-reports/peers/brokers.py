@@ -88,7 +88,7 @@ def heddle_options(data, port):
         "--listen", f"127.0.0.1:{port}",
         "--admin", f"127.0.0.1:{port + 500}",
         "--cores", "2",
-        *os.environ.get("HEDDLE_OPTIONS", "--memory-bytes 64MiB").split(),
+        *os.environ.get("HEDDLE_OPTIONS", "--memory-bytes 40MiB --frame-bytes-max 16MiB").split(),
     ]  # fmt: skip
 
 
