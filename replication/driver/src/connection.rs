@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use heddle_proto::ids::TopicPartition;
-use heddle_replication::message::Message;
+use heddle_replication::message::{Life, Message};
 use heddle_replication::stream::Options;
 use heddle_replication::stream::inbound::Inbound;
 use heddle_replication::stream::outbound::{Input, Outbound, Output};
@@ -36,6 +36,15 @@ impl Frame {
     pub fn batch_bytes(&self) -> u64 {
         self.said.iter().flat_map(|said| &said.batches).map(|batch| batch.len() as u64).sum()
     }
+}
+
+/// The number of a connection: those of a later life are higher.
+pub(crate) fn number_in(life: Life, count: u32) -> u64 {
+    u64::from(life.0) << 32 | u64::from(count)
+}
+
+fn life_of(number: u64) -> u64 {
+    number >> 32
 }
 
 /// See the module. It lives as long as the peer is known; its streams as long as the connection.
@@ -76,6 +85,11 @@ impl Connection {
         self.ready.clear();
         self.progress_at = now;
         self.progress_bytes = 0;
+    }
+
+    /// Whether a frame of the connection with this number is the first that is heard of a life of the peer.
+    pub(crate) fn is_new_life(&self, peer_number: u64) -> bool {
+        life_of(peer_number) > life_of(self.peer_number)
     }
 
     /// The peer's end has this number: `false` if that is an older one than is known.

@@ -15,7 +15,7 @@ use heddle_replication::replica::{Config, Replica, Restored};
 use heddle_replication::stream;
 use heddle_replication::stream::outbound::{Input as StreamInput, Output as StreamOutput};
 
-use crate::connection::{Connection, Frame, Said};
+use crate::connection::{self, Connection, Frame, Said};
 use crate::hosted::Hosted;
 use crate::job::{Done, Job, ReadJob};
 use crate::promises::{self, PromiseFiles, Promises};
@@ -267,6 +267,10 @@ impl<D: Disk> Driver<D> {
     /// A frame from a peer. What is not for a replica here, or not what it says, is ignored.
     pub fn receive(&mut self, now: Duration, from: NodeId, frame: Frame) {
         let bytes = frame.batch_bytes();
+        if self.connection(now, from).is_new_life(frame.connection) {
+            // Nobody will ever take what was under way to the life before.
+            self.connected(now, from);
+        }
         let connection = self.connection(now, from);
         if !connection.hear(frame.connection) {
             return;
@@ -354,10 +358,9 @@ impl<D: Disk> Driver<D> {
         self.connections.get_mut(&peer).expect("it was just made if it was not there")
     }
 
-    /// Connections of a later life have higher numbers.
     pub(crate) fn next_connection_number(&mut self) -> u64 {
         self.connection_count += 1;
-        u64::from(self.life.0) << 32 | u64::from(self.connection_count)
+        connection::number_in(self.life, self.connection_count)
     }
 
     pub(crate) fn promise(&mut self, partition: TopicPartition, promise: heddle_replication::io::Promise) {
@@ -461,4 +464,51 @@ fn checked_batches(said: &Said) -> Option<Vec<(Bytes, BatchHeader)>> {
         found.push((batch.clone(), header));
     }
     (at == *upto && epochs == *history).then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+    use std::rc::Rc;
+
+    use heddle_log_store::{Hooks, MemoryDisk, WriteTimes};
+    use heddle_proto::ids::CoreId;
+
+    use super::*;
+
+    struct Nobody;
+
+    impl Hooks for Nobody {
+        fn durable(&self, _: LogId, _: Offset, _: WriteTimes) {}
+    }
+
+    fn driver() -> Driver<MemoryDisk> {
+        let disk = MemoryDisk::new(1);
+        let options = heddle_log_store::Options {
+            dir: "/data".into(),
+            wal_file_bytes: 1 << 20,
+            ..heddle_log_store::Options::default()
+        };
+        let opened =
+            LogStore::open(disk.clone(), options, CoreId::new(0), Default::default(), Rc::new(Nobody));
+        let store = disk.run(opened).unwrap();
+        let files = PromiseFiles::new(disk, PathBuf::from("/data/promises"));
+        Driver::new(NodeId::new(0), Life(1), Options::default(), store, files, None)
+    }
+
+    #[test]
+    fn a_peer_that_has_restarted_gets_a_new_connection() {
+        let (mut driver, peer) = (driver(), NodeId::new(1));
+        let mut number_after = |life, count| {
+            let connection = connection::number_in(Life(life), count);
+            driver.receive(Duration::ZERO, peer, Frame { connection, taken: None, said: Vec::new() });
+            driver.connections[&peer].number
+        };
+        let first = number_after(1, 1);
+        assert_eq!(number_after(1, 1), first);
+        assert_eq!(number_after(1, 2), first, "only its own end is new");
+        let second = number_after(2, 1);
+        assert!(second > first, "what the life before has not taken is lost");
+        assert_eq!(number_after(1, 3), second, "that life is over");
+    }
 }

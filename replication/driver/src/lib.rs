@@ -11,6 +11,8 @@
 //!   never from within a call of the driver.
 //! - After each turn it takes [`Driver::jobs`], [`Driver::events`] and [`Driver::flush`], and calls [`Driver::tick`]
 //!   every few milliseconds.
+//! - When a connection breaks and is made anew it says so ([`Driver::connected`]). That a peer has restarted the driver sees
+//!   by itself: frames carry the life of their sender.
 //! - A job that fails with an error of the disk ends the process.
 
 mod connection;

@@ -147,9 +147,12 @@ impl Cluster {
         }
     }
 
-    /// Whether this node's memory or disk may be harmed without records being lost by right: nobody else lacks anything.
+    /// Whether this node's memory or disk may be harmed without records being lost by right: nobody else lacks anything, and
+    /// no other disk holds harm that has not shown yet. Rot in an old segment is found when somebody reads it, and who is not in
+    /// sync now may be in sync by then.
     pub(crate) fn may_harm(&self, id: NodeId) -> bool {
         self.plan.quorum >= 2
+            && self.nodes.iter().all(|node| node.id == id || !node.disk.is_harmed())
             && self.partitions.iter().all(|partition| {
                 let mut members = self.controller.members(*partition).iter().filter(|member| **member != id);
                 members.all(|member| {

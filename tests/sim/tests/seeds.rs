@@ -45,6 +45,18 @@ fn seeds_find_nothing() {
     });
 }
 
+/// In these a second disk would be harmed while the first holds damage that has not shown yet.
+#[test]
+fn harm_that_nobody_has_seen_counts() {
+    [301, 1710, 2049].into_iter().for_each(finds_nothing);
+}
+
+/// In this one a node restarts under frames that nobody has told its peer are lost.
+#[test]
+fn a_connection_ends_with_the_life_of_the_peer() {
+    finds_nothing(539);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 3..9 {
@@ -76,6 +88,14 @@ fn three(plan: &mut Plan, bug: Bug) {
 #[test]
 fn lost_finds_a_disk_that_lies() {
     finds("lost", |plan| three(plan, Bug::DiskLies));
+}
+
+#[test]
+fn lost_finds_a_node_that_hides_its_loss() {
+    finds("lost", |plan| {
+        three(plan, Bug::HidesLoss);
+        (plan.harms_disks, plan.fault_rate) = (true, 1500);
+    });
 }
 
 #[test]

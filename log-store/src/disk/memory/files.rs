@@ -13,6 +13,8 @@ pub(super) struct Content {
     dirty_sectors: BTreeSet<usize>,
     /// Shortest length since the last sync, if the file was cut.
     cut: Option<usize>,
+    /// The file as it would be if no fault had harmed it. There since the first that did.
+    wanted: Option<Box<Content>>,
 }
 
 /// What a sync that began now will have made durable when it ends.
@@ -20,10 +22,15 @@ pub(super) struct SyncPoint {
     sectors: Vec<(usize, Vec<u8>)>,
     size: usize,
     cut: Option<usize>,
+    /// Of the file as it would be without faults.
+    wanted: Option<Box<SyncPoint>>,
 }
 
 impl Content {
     pub(super) fn write(&mut self, position: usize, bytes: &[u8], durable: bool) {
+        if let Some(wanted) = &mut self.wanted {
+            wanted.write(position, bytes, durable);
+        }
         let end = position + bytes.len();
         if self.live.len() < end {
             self.live.resize(end, 0);
@@ -36,6 +43,22 @@ impl Content {
         }
     }
 
+    /// A write that is reported and stores nothing.
+    pub(super) fn lose(&mut self, position: usize, bytes: &[u8], durable: bool) {
+        self.wanted().write(position, bytes, durable);
+    }
+
+    fn wanted(&mut self) -> &mut Content {
+        let known = self.wanted.take().unwrap_or_else(|| Box::new(self.clone()));
+        self.wanted.insert(known)
+    }
+
+    /// Whether a fault has left something else here than what was written, and nothing has mended it since.
+    pub(super) fn is_harmed(&self) -> bool {
+        let differs = |wanted: &Content| wanted.live != self.live || wanted.durable != self.durable;
+        self.wanted.as_deref().is_some_and(differs)
+    }
+
     fn store_durably(&mut self, position: usize, bytes: &[u8]) {
         let end = position + bytes.len();
         if self.durable.len() < end {
@@ -44,11 +67,20 @@ impl Content {
         self.durable[position..end].copy_from_slice(bytes);
     }
 
-    pub(super) fn resize(&mut self, bytes: usize) {
-        self.live.resize(bytes, 0);
+    /// Makes it at least `bytes` long.
+    pub(super) fn grow(&mut self, bytes: usize) {
+        if let Some(wanted) = &mut self.wanted {
+            wanted.grow(bytes);
+        }
+        if self.live.len() < bytes {
+            self.live.resize(bytes, 0);
+        }
     }
 
     pub(super) fn truncate(&mut self, bytes: usize) {
+        if let Some(wanted) = &mut self.wanted {
+            wanted.truncate(bytes);
+        }
         self.live.truncate(bytes);
         self.cut = Some(self.cut.map_or(bytes, |cut| cut.min(bytes)));
         self.dirty_sectors.retain(|sector| sector * SECTOR_BYTES < bytes);
@@ -57,22 +89,26 @@ impl Content {
     pub(super) fn sync_point(&self) -> SyncPoint {
         let sectors =
             self.dirty_sectors.iter().map(|&sector| (sector, self.sector(sector).to_vec())).collect();
-        SyncPoint { sectors, size: self.live.len(), cut: self.cut }
+        let wanted = self.wanted.as_ref().map(|wanted| Box::new(wanted.sync_point()));
+        SyncPoint { sectors, size: self.live.len(), cut: self.cut, wanted }
     }
 
-    pub(super) fn sync(&mut self, point: SyncPoint) {
+    pub(super) fn sync(&mut self, point: &SyncPoint) {
+        if let Some(wanted) = &mut self.wanted {
+            wanted.sync(point.wanted.as_deref().unwrap_or(point));
+        }
         if let Some(cut) = point.cut {
             self.durable.truncate(cut);
             self.cut = None;
         }
         self.durable.resize(point.size, 0);
-        for (sector, bytes) in point.sectors {
+        for (sector, bytes) in &point.sectors {
             if sector * SECTOR_BYTES + bytes.len() > self.durable.len() {
                 continue;
             }
-            self.store_durably(sector * SECTOR_BYTES, &bytes);
-            if self.sector(sector) == bytes {
-                self.dirty_sectors.remove(&sector);
+            self.store_durably(sector * SECTOR_BYTES, bytes);
+            if self.sector(*sector) == bytes {
+                self.dirty_sectors.remove(sector);
             }
         }
     }
@@ -82,15 +118,24 @@ impl Content {
         &self.live[start..(start + SECTOR_BYTES).min(self.live.len())]
     }
 
-    /// The content after a power cut; `survives` decides for each unsynced sector and for the unsynced size.
+    /// The content after a power cut; `survives` decides for the unsynced size and for each unsynced sector.
     pub(super) fn crash(&mut self, mut survives: impl FnMut() -> bool) {
-        let size = if survives() { self.live.len() } else { self.durable.len() };
+        let keeps_size = survives();
+        let kept = self.dirty_sectors.iter().copied().filter(|_| survives()).collect();
+        self.keep(keeps_size, &kept);
+    }
+
+    fn keep(&mut self, keeps_size: bool, kept: &BTreeSet<usize>) {
+        if let Some(wanted) = &mut self.wanted {
+            wanted.keep(keeps_size, kept);
+        }
+        let size = if keeps_size { self.live.len() } else { self.durable.len() };
         let mut after = std::mem::take(&mut self.durable);
-        after.resize(size.max(after.len().min(size)), 0);
-        for &sector in &self.dirty_sectors {
+        after.resize(size, 0);
+        for &sector in self.dirty_sectors.intersection(kept) {
             let bytes = self.sector(sector);
             let start = sector * SECTOR_BYTES;
-            if survives() && start + bytes.len() <= after.len() {
+            if start + bytes.len() <= after.len() {
                 after[start..start + bytes.len()].copy_from_slice(bytes);
             }
         }
@@ -101,6 +146,7 @@ impl Content {
     }
 
     pub(super) fn flip(&mut self, position: usize, bit: u8) -> bool {
+        self.wanted();
         let mask = 1 << (bit % 8);
         if let Some(byte) = self.durable.get_mut(position) {
             *byte ^= mask;

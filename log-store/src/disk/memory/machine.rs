@@ -238,6 +238,14 @@ impl Machine {
         self.contents.get_mut(&id).is_some_and(|content| content.flip(position as usize, bit))
     }
 
+    pub(super) fn is_harmed(&self) -> bool {
+        let is_harmed = |node: &Node| match node {
+            Node::File(id) => self.contents.get(id).is_some_and(Content::is_harmed),
+            Node::Dir => false,
+        };
+        self.faults.lose_write.is_some() || self.names.values().any(is_harmed)
+    }
+
     pub(super) fn used_bytes(&self) -> u64 {
         let size = |node: &Node| match node {
             Node::File(id) => self.contents.get(id).map_or(0, |content| content.live.len() as u64),
@@ -382,7 +390,10 @@ impl Machine {
 
     pub(super) fn finish_write(&mut self, id: u64) {
         let write = self.writes.remove(&id).expect("a write finishes once");
-        if let Some(content) = self.contents.get_mut(&write.node).filter(|_| !write.lost) {
+        let Some(content) = self.contents.get_mut(&write.node) else { return };
+        if write.lost {
+            content.lose(write.position, &write.bytes, write.dsync);
+        } else {
             content.write(write.position, &write.bytes, write.dsync);
         }
     }
@@ -404,7 +415,7 @@ impl Machine {
 
     pub(super) fn finish_sync(&mut self, (node, point): (u64, SyncPoint)) {
         if let Some(content) = self.contents.get_mut(&node) {
-            content.sync(point);
+            content.sync(&point);
         }
     }
 
@@ -414,10 +425,7 @@ impl Machine {
 
     pub(super) fn preallocate(&mut self, node: u64, bytes: u64) -> io::Result<()> {
         self.require_space(node, bytes)?;
-        let content = self.content_mut(node)?;
-        if (content.live.len() as u64) < bytes {
-            content.resize(bytes as usize);
-        }
+        self.content_mut(node)?.grow(bytes as usize);
         Ok(())
     }
 

@@ -57,6 +57,12 @@ impl MemoryDisk {
         self.machine.borrow_mut().faults.lose_write = Some(path_part.to_owned());
     }
 
+    /// Whether a file holds something else than what was written to it, by a flipped bit or a lost write, and no later write
+    /// or cut has mended that on stable storage; or the next write is to be lost.
+    pub fn is_harmed(&self) -> bool {
+        self.machine.borrow().is_harmed()
+    }
+
     /// The next write or sync of a file whose path contains `path_part` fails with an I/O error.
     pub fn fail_next(&self, path_part: &str) {
         self.machine.borrow_mut().faults.fail = Some(path_part.to_owned());

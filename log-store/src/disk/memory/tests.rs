@@ -75,6 +75,85 @@ fn a_lost_write_reports_success_and_a_failed_one_does_not() {
     assert!(content(&disk).is_empty());
 }
 
+/// A file of two blocks on stable storage, and what was to happen to its disk.
+fn harmed(seed: u64, harm: impl AsyncFnOnce(&MemoryDisk, &MemoryFile)) -> MemoryDisk {
+    let disk = MemoryDisk::new(seed);
+    disk.run(async {
+        let file = create(&disk).await;
+        file.write_at(vec![7; 2 * BLOCK_BYTES], 0).await.unwrap();
+        file.sync().await.unwrap();
+        assert!(!disk.is_harmed());
+        harm(&disk, &file).await;
+    });
+    disk
+}
+
+/// Harms the second block in turn by either fault.
+async fn harm_second_block(seed: u64, disk: &MemoryDisk, file: &MemoryFile) {
+    if seed.is_multiple_of(2) {
+        assert!(disk.flip_bit(path(), BLOCK_BYTES as u64 + 9, 3));
+    } else {
+        disk.lose_next_write("file");
+        assert!(disk.is_harmed(), "it will be");
+        file.write_at(vec![8; BLOCK_BYTES], BLOCK_BYTES as u64).await.unwrap();
+    }
+    file.sync().await.unwrap();
+    assert!(disk.is_harmed());
+}
+
+#[test]
+fn a_harmed_disk_stays_harmed_through_crashes_and_other_writes() {
+    for seed in 0..50 {
+        let disk = harmed(seed, async |disk, file| {
+            harm_second_block(seed, disk, file).await;
+            file.write_at(vec![9; BLOCK_BYTES], 0).await.unwrap();
+            file.preallocate(3 * BLOCK_BYTES as u64).await.unwrap();
+            file.sync().await.unwrap();
+        });
+        assert!(disk.is_harmed() && disk.crash().is_harmed(), "seed {seed}");
+    }
+}
+
+#[test]
+fn harm_ends_when_it_is_overwritten_cut_or_removed_for_good() {
+    for seed in 0..50 {
+        let cut = harmed(seed, async |disk, file| {
+            harm_second_block(seed, disk, file).await;
+            file.truncate(BLOCK_BYTES as u64).await.unwrap();
+            file.sync().await.unwrap();
+        });
+        assert!(!cut.is_harmed() && !cut.crash().is_harmed(), "seed {seed}");
+        let overwritten = harmed(seed, async |disk, file| {
+            harm_second_block(seed, disk, file).await;
+            file.write_at(vec![9; BLOCK_BYTES], BLOCK_BYTES as u64).await.unwrap();
+            assert!(disk.is_harmed(), "a crash could bring it back");
+            file.sync().await.unwrap();
+        });
+        assert!(!overwritten.is_harmed() && !overwritten.crash().is_harmed(), "seed {seed}");
+        let removed = harmed(seed, async |disk, file| {
+            harm_second_block(seed, disk, file).await;
+            disk.remove(path()).await.unwrap();
+            disk.sync_dir(Path::new("/d")).await.unwrap();
+        });
+        assert!(!removed.is_harmed() && !removed.crash().is_harmed(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_lost_write_that_was_never_synced_does_no_harm_in_a_crash() {
+    for seed in 0..50 {
+        let disk = harmed(seed, async |disk, file| {
+            disk.lose_next_write("file");
+            file.write_at(vec![8; BLOCK_BYTES], 0).await.unwrap();
+            assert!(disk.is_harmed(), "readers see it");
+        });
+        assert!(!disk.crash().is_harmed(), "seed {seed}: it could have been lost as well");
+    }
+    let disk = MemoryDisk::new(1);
+    disk.lose_next_write("file");
+    assert!(!disk.crash().is_harmed());
+}
+
 #[test]
 fn a_full_disk_refuses_to_grow_a_file() {
     let disk = MemoryDisk::new(1);
