@@ -258,7 +258,7 @@ impl Node {
             history,
             is_damaged: damage.is_some() || lost,
             newest_epoch,
-            was_led: was_led && self.bug != Some(Bug::HidesLoss),
+            was_led,
         };
         up.driver.borrow_mut().add(self.clock(now), placement, log);
         Ok(())

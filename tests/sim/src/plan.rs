@@ -23,8 +23,6 @@ pub enum Bug {
     HidesNewest,
     /// A node never hears that its promises are on stable storage.
     DeafToPromises,
-    /// A node that has lost its disk, or finds records on it damaged, says that it remembers everything.
-    HidesLoss,
 }
 
 /// See the module.

@@ -91,14 +91,6 @@ fn lost_finds_a_disk_that_lies() {
 }
 
 #[test]
-fn lost_finds_a_node_that_hides_its_loss() {
-    finds("lost", |plan| {
-        three(plan, Bug::HidesLoss);
-        (plan.harms_disks, plan.fault_rate) = (true, 1500);
-    });
-}
-
-#[test]
 fn reordered_finds_a_retry_out_of_order() {
     finds("reordered", |plan| three(plan, Bug::RetryOutOfOrder));
 }

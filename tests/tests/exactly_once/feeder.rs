@@ -21,27 +21,27 @@ pub struct Feeder {
     thread: JoinHandle<u64>,
 }
 
-/// Begins to feed.
-pub fn start(bootstrap: &str) -> Feeder {
+/// Begins to feed, with the number `first`.
+pub fn start(bootstrap: &str, first: u64) -> Feeder {
     let is_over = Arc::new(AtomicBool::new(false));
     let (flag, bootstrap) = (is_over.clone(), bootstrap.to_owned());
-    Feeder { is_over, thread: std::thread::spawn(move || feed(&bootstrap, &flag)) }
+    Feeder { is_over, thread: std::thread::spawn(move || feed(&bootstrap, first as usize, &flag)) }
 }
 
 impl Feeder {
-    /// Ends it once everything is acknowledged; how many records there are, numbered from 0.
+    /// Ends it once everything is acknowledged; the number after the last.
     pub fn stop(self) -> u64 {
         self.is_over.store(true, Ordering::Relaxed);
         self.thread.join().expect("the feeder ends")
     }
 }
 
-fn feed(bootstrap: &str, is_over: &AtomicBool) -> u64 {
+fn feed(bootstrap: &str, first: usize, is_over: &AtomicBool) -> u64 {
     let reporting = Reporting::default();
     let settings = [("enable.idempotence", "true"), ("linger.ms", "1"), ("message.timeout.ms", "0")];
     let producer: ThreadedProducer<Reporting> =
         kafka::config(bootstrap, &settings).create_with_context(reporting.clone()).expect("a producer");
-    let mut next = 0;
+    let mut next = first;
     while !is_over.load(Ordering::Relaxed) {
         let value = next.to_string();
         let record: BaseRecord<'_, (), str, usize> = BaseRecord::with_opaque_to(IN, next)
@@ -56,6 +56,6 @@ fn feed(bootstrap: &str, is_over: &AtomicBool) -> u64 {
     }
     producer.flush(HANG).expect("everything is answered");
     let delivered = reporting.delivered_count();
-    assert_eq!(delivered, next, "an idempotent producer lost records");
+    assert_eq!(delivered, next - first, "an idempotent producer lost records");
     next as u64
 }

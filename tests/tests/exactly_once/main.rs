@@ -1,6 +1,9 @@
 //! Consume-transform-produce, exactly once: workers move records from one topic to another in transactions, while they are
 //! killed, fenced and replaced, join and leave, and the broker is killed and restarted under them.
 //!
+//! Faults come in rounds, after each of which the workers must catch up: while members of a group are killed every second, the
+//! group is always about to be shared out anew, and hardly anything is moved.
+//!
 //! `HEDDLE_SOAK_SECONDS=1800` makes a soak of it, `HEDDLE_SOAK_SEED` another one. A worker is this test binary again, as
 //! a process of its own, so that it can be killed.
 
@@ -26,6 +29,9 @@ const PARTITIONS: i32 = 6;
 /// What begins the value of a record whose transaction its worker is going to abort.
 const DOOMED: &str = "doomed ";
 
+/// How long there are faults before the workers may catch up.
+const ROUND: Duration = Duration::from_secs(20);
+
 /// How long workers may take to finish what was fed, once nothing is broken any more.
 const CATCH_UP_MAX: Duration = Duration::from_secs(120);
 
@@ -41,22 +47,17 @@ fn every_record_is_moved_exactly_once() {
     for topic in [IN, OUT] {
         kafka::create(&broker.bootstrap(), topic, PARTITIONS, &[]);
     }
-    let feeder = feeder::start(&broker.bootstrap());
     let mut chaos = chaos::Chaos::new(&broker, seed);
-    let end = Instant::now() + duration;
+    let (mut fed, end) = (0, Instant::now() + duration);
     while Instant::now() < end {
-        chaos.step(&mut broker);
-    }
-    let fed = feeder.stop();
-    chaos.calm();
-    let deadline = Instant::now() + CATCH_UP_MAX;
-    loop {
-        let seen = check::read(&broker.bootstrap(), OUT, "read_committed");
-        if check::missing(fed, &seen).is_empty() {
-            break;
+        let feeder = feeder::start(&broker.bootstrap(), fed);
+        let calm_at = end.min(Instant::now() + ROUND);
+        while Instant::now() < calm_at {
+            chaos.step(&mut broker);
         }
-        assert!(Instant::now() < deadline, "workers do not catch up: {}", check::describe(fed, &seen));
-        std::thread::sleep(Duration::from_secs(1));
+        fed = feeder.stop();
+        chaos.calm();
+        wait_until_moved(&broker, fed);
     }
     chaos.stop();
     // Read again, now that nobody writes any more: what came last counts too.
@@ -71,6 +72,19 @@ fn every_record_is_moved_exactly_once() {
     let doomed = written.iter().filter(|value| value.starts_with(DOOMED)).count();
     assert!(doomed > 0, "no transaction was aborted, so nothing shows that aborted records stay unseen");
     println!("{fed} records moved once, {doomed} aborted ones not seen; {}", chaos.summary());
+}
+
+/// Nothing is broken any more, so the workers come to the end of what was fed.
+fn wait_until_moved(broker: &Broker, fed: u64) {
+    let deadline = Instant::now() + CATCH_UP_MAX;
+    loop {
+        let seen = check::read(&broker.bootstrap(), OUT, "read_committed");
+        if check::missing(fed, &seen).is_empty() {
+            return;
+        }
+        assert!(Instant::now() < deadline, "workers do not catch up: {}", check::describe(fed, &seen));
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
 
 /// Not a test: what a worker's process runs.
