@@ -32,7 +32,10 @@ impl Field for Vote {
         self.committed.put(out);
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let (term, voted_for) = (Field::take(reader)?, Field::take(reader)?);
+        let (term, voted_for): (u64, Option<Id>) = (Field::take(reader)?, Field::take(reader)?);
+        if !voted_for.iter().all(is_id) {
+            return Err(DecodeError::Impossible);
+        }
         Ok(Vote { leader_id: LeaderId { term, voted_for }, committed: Field::take(reader)? })
     }
 }
@@ -54,9 +57,14 @@ impl Field for Membership {
     }
 }
 
-/// A membership, or `None` when a voter has no address.
+/// Whether a number can be a node's.
+fn is_id(id: &Id) -> bool {
+    u32::try_from(*id).is_ok()
+}
+
+/// A membership, or `None` when a voter has no address or a number can be no node's.
 pub fn membership(voters: Vec<BTreeSet<Id>>, nodes: BTreeMap<Id, String>) -> Option<Membership> {
-    if voters.iter().flatten().any(|id| !nodes.contains_key(id)) {
+    if voters.iter().flatten().any(|id| !nodes.contains_key(id)) || !nodes.keys().all(is_id) {
         return None;
     }
     let nodes: BTreeMap<Id, BasicNode> =

@@ -66,10 +66,16 @@ impl<E: Executor, D: Disk> LogStore<E, D> {
         Ok(LogStore { journal, held: Rc::new(RefCell::new(held)) })
     }
 
-    /// Whether nothing was ever written: this node belongs to no cluster yet.
-    pub fn is_new(&self) -> bool {
-        let held = self.held.borrow();
-        held.vote.is_none() && held.last().is_none()
+    /// Drops the entries that a snapshot replaced which was in its place before a crash, while the log was not cut yet.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn catch_up_with(&mut self, snapshot: LogId) -> Result<(), MetadataLogError> {
+        let is_behind = self.held.borrow().last().is_none_or(|last| last.index < snapshot.index);
+        if is_behind {
+            self.write(purged_frame(snapshot), |held| held.purge(snapshot)).await?;
+        }
+        Ok(())
     }
 
     /// Makes frames durable, then lets the change be seen.
@@ -96,6 +102,12 @@ impl<E: Executor> Held<E> {
 
     fn last(&self) -> Option<LogId> {
         self.entries.back().map(|entry| entry.log_id).or(self.purged)
+    }
+
+    /// Whether this entry is here, or has been. A position that came with a snapshot is saved before the snapshot is.
+    fn holds(&self, at: LogId) -> bool {
+        let found = self.entries.iter().rev().find(|entry| entry.log_id.index == at.index);
+        found.map_or(self.purged >= Some(at), |entry| entry.log_id == at)
     }
 
     fn read(&mut self, read: &Read<'_>) -> Result<(), String> {
@@ -240,7 +252,8 @@ impl<E: Executor, D: Disk> RaftLogStorage<Types<E>> for LogStore<E, D> {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
-        Ok(self.held.borrow().committed)
+        let held = self.held.borrow();
+        Ok(held.committed.filter(|committed| held.holds(*committed)))
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types<E>>) -> Result<(), StorageError>

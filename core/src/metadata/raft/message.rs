@@ -13,11 +13,11 @@ use openraft::{
 
 use super::{
     runtime::Executor,
-    types::{Answer, Id, LogId, Types},
+    types::{Answer, Id, LogId, Types, Vote},
 };
 use crate::{
     fields::{DecodeError, Field, Reader, enum_fields, put_length, struct_fields},
-    metadata::command::Command,
+    metadata::{command::Command, frame::FRAME_BYTES_MAX},
 };
 
 /// Nodes of another version are refused.
@@ -169,13 +169,28 @@ impl<E: Executor> Field for Append<E> {
         self.entries.put(out);
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(AppendEntriesRequest {
-            vote: Field::take(reader)?,
+        let append: Self = AppendEntriesRequest {
+            vote: take_vote(reader)?,
             prev_log_id: Field::take(reader)?,
             leader_commit: Field::take(reader)?,
             entries: Field::take(reader)?,
-        })
+        };
+        let mut last = append.prev_log_id;
+        for entry in &append.entries {
+            let follows = last.map_or(0, |last| last.index.saturating_add(1)) == entry.log_id.index;
+            if !follows || last > Some(entry.log_id) || entry.log_id.leader_id.term > append.vote.leader_id.term {
+                return Err(DecodeError::Impossible);
+            }
+            last = Some(entry.log_id);
+        }
+        Ok(append)
     }
+}
+
+/// The vote that a request is sent by: it is always somebody's.
+fn take_vote(reader: &mut Reader<'_>) -> Result<Vote, DecodeError> {
+    let vote = Vote::take(reader)?;
+    vote.leader_id.voted_for.map(|_| vote).ok_or(DecodeError::Impossible)
 }
 
 impl Field for AppendReply {
@@ -204,7 +219,17 @@ impl Field for AppendReply {
     }
 }
 
-struct_fields!(Ballot { vote, last_log_id });
+
+impl Field for Ballot {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.vote.put(out);
+        self.last_log_id.put(out);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(VoteRequest { vote: take_vote(reader)?, last_log_id: Field::take(reader)? })
+    }
+}
+
 struct_fields!(BallotReply { vote, vote_granted, last_log_id });
 struct_fields!(InstallReply { vote });
 struct_fields!(Meta { last_log_id, last_membership, snapshot_id });
@@ -221,12 +246,17 @@ impl<E: Executor> Field for Install<E> {
         out.extend_from_slice(&self.data);
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(InstallSnapshotRequest {
-            vote: Field::take(reader)?,
+        let install: Self = InstallSnapshotRequest {
+            vote: take_vote(reader)?,
             meta: Field::take(reader)?,
             offset: Field::take(reader)?,
             done: Field::take(reader)?,
             data: reader.slice()?.to_vec(),
-        })
+        };
+        let end = install.offset.saturating_add(install.data.len() as u64);
+        if install.meta.last_log_id.is_none() || end > FRAME_BYTES_MAX as u64 {
+            return Err(DecodeError::Impossible);
+        }
+        Ok(install)
     }
 }

@@ -23,7 +23,7 @@ use crate::fields::DecodeError;
 
 /// Carries messages between nodes: sockets, or a network in memory.
 ///
-/// A message may be lost, delayed or delivered twice, and overtake others. Whoever calls gives up by dropping the
+/// A message may be lost, delayed, and overtake others; none is delivered twice. Whoever calls gives up by dropping the
 /// future; a reply that comes later is thrown away.
 pub trait Transport: 'static {
     /// Sends a request of up to [`MESSAGE_BYTES_MAX`] bytes to a node and waits for its reply.
@@ -88,6 +88,11 @@ impl<E: Executor, T: Transport> RaftNetworkFactory<Types<E>> for Network<T> {
 type CallError<E = openraft::error::Infallible> = RPCError<Id, BasicNode, RaftError<Id, E>>;
 
 impl<T: Transport> Peer<T> {
+    /// A connection to one node.
+    pub fn new(transport: Rc<T>, id: Id, address: String) -> Self {
+        Peer { transport, id, address }
+    }
+
     /// Sends a request as it is.
     ///
     /// # Errors

@@ -85,6 +85,11 @@ impl<D: Disk> StateMachine<D> {
         Ok(StateMachine { shared: Rc::new(shared), publish })
     }
 
+    /// The last entry that the state has in it.
+    pub fn applied(&self) -> Option<LogId> {
+        self.shared.state.borrow().applied
+    }
+
     /// A reader of the newest image.
     pub fn reader(&self) -> ImageReader<D> {
         ImageReader { shared: self.shared.clone() }
@@ -140,7 +145,7 @@ fn decode(last: LogId, mut body: Vec<u8>) -> Result<State, String> {
     let voters = membership(members.voters, members.nodes.into_iter().collect());
     let membership = StoredMembership::new(
         members.set_at.map(|(term, index)| log_id(term, index)),
-        voters.ok_or("the snapshot has a voter without an address")?,
+        voters.ok_or("the snapshot has members that cannot be")?,
     );
     let image = snapshot.into_image().map_err(|error| error.to_string())?;
     Ok(State { image: Arc::new(image), applied: Some(last), membership })
