@@ -3,6 +3,7 @@
 use std::{
     fmt::{self, Debug},
     future::Future,
+    hash::{BuildHasher, Hash, Hasher, RandomState},
     marker::PhantomData,
     ops::{Add, AddAssign, Sub, SubAssign},
     pin::Pin,
@@ -22,7 +23,7 @@ use crate::runtime::{
 };
 
 /// Tasks, time and chance of one thread.
-pub trait Executor: Debug + Clone + Copy + Default + Eq + Ord + 'static {
+pub trait Executor: Debug + Clone + Copy + Default + Eq + Ord + Hash + 'static {
     /// Starts a task that nobody waits for.
     fn spawn(task: impl Future<Output = ()> + 'static);
     /// Monotonic time since some fixed point.
@@ -43,7 +44,7 @@ pub async fn within<E: Executor, T>(limit: Duration, future: impl Future<Output 
 }
 
 /// The executor of the core that it is used on, in the task queue of whoever starts a node there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CoreExecutor;
 
 thread_local! {
@@ -66,7 +67,6 @@ impl Executor for CoreExecutor {
 
     fn random() -> u64 {
         // Every node must draw other numbers than its peers; the standard library seeds its hashers from the system.
-        use std::hash::{BuildHasher, Hasher, RandomState};
         let turn = RANDOM.get();
         RANDOM.set(turn.wrapping_add(1));
         let mut hasher = RandomState::new().build_hasher();

@@ -10,6 +10,8 @@ mod scenarios;
 mod stores;
 mod virtual_time;
 
+pub use virtual_time::Virtual;
+
 /// The library's types in virtual time.
 type TypesHere = super::types::Types<virtual_time::Virtual>;
 

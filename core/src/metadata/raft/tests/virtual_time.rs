@@ -145,7 +145,7 @@ fn advance(until: Duration) -> bool {
 }
 
 /// The executor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Virtual;
 
 impl Executor for Virtual {
