@@ -169,6 +169,15 @@ pub(super) fn from_json<T: for<'a> Deserialize<'a>>(bytes: &mut [u8]) -> Result<
     simd_json::from_slice(bytes).map_err(|error| error.to_string())
 }
 
+/// Makes the directory of the metadata; its parent exists.
+pub(super) async fn make_dir<D: Disk>(disk: &D, dir: &Path) -> Result<(), MetadataLogError> {
+    at(dir, disk.create_dir_all(dir).await)?;
+    match dir.parent() {
+        Some(parent) => at(parent, disk.sync_dir(parent).await),
+        None => Ok(()),
+    }
+}
+
 /// Puts a file of these bytes in the place of `name`, or makes it: after a crash the old one is there or the new one.
 pub(super) async fn replace_file<D: Disk>(
     disk: &D,

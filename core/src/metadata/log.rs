@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     command::{self, Command, MetadataError, Outcome},
     frame::{
-        HEADER_BYTES, Kind, LOG_BYTES_MAX, at, decode_frame, encode_frame, from_json, nonsense, read_all, to_json,
+        HEADER_BYTES, Kind, LOG_BYTES_MAX, at, decode_frame, encode_frame, from_json, make_dir, nonsense, read_all, to_json,
         torn_or_damaged, write_all,
     },
     image::ClusterImage,
@@ -44,8 +44,7 @@ impl<D: Disk> MetadataLog<D> {
     /// When what is there cannot be trusted; nothing was changed then.
     pub async fn open(disk: D, data_dir: &Path) -> Result<(Self, ClusterImage), MetadataLogError> {
         let dir = data_dir.join("metadata");
-        at(&dir, disk.create_dir_all(&dir).await)?;
-        at(&dir, disk.sync_dir(data_dir).await)?;
+        make_dir(&disk, &dir).await?;
         let names: Vec<String> =
             at(&dir, disk.list(&dir).await)?.into_iter().map(|entry| entry.name).collect();
         let mut image = newest_snapshot(&disk, &dir, &names).await?;

@@ -22,11 +22,12 @@ use super::{
     entry::log_id,
     journal::{Journal, Read, frame},
     runtime::Executor,
+    snapshot_mark::SnapshotMark,
     types::{Entry, Id, LogId, StorageError, Types, Vote},
 };
 use crate::{
     fields::{Field, Reader, put_length},
-    metadata::frame::{Kind, MetadataLogError, at},
+    metadata::frame::{Kind, MetadataLogError, make_dir},
 };
 
 /// How many entries share a frame when the file is written anew.
@@ -35,6 +36,7 @@ const ENTRIES_PER_FRAME: usize = 64;
 /// The log, its one writer.
 pub struct LogStore<E: Executor, D: Disk> {
     journal: Journal<D>,
+    snapshots: Rc<SnapshotMark>,
     held: Rc<RefCell<Held<E>>>,
 }
 
@@ -52,18 +54,15 @@ struct Held<E: Executor> {
 }
 
 impl<E: Executor, D: Disk> LogStore<E, D> {
-    /// Reads the log in `dir`, or makes an empty one.
+    /// Reads the log in `dir`, or makes an empty one. Entries go only when `snapshots` have them.
     ///
     /// # Errors
     /// When the disk refuses, or when what is there cannot be trusted; nothing was changed then.
-    pub async fn open(disk: D, dir: &Path) -> Result<Self, MetadataLogError> {
-        at(dir, disk.create_dir_all(dir).await)?;
-        if let Some(parent) = dir.parent() {
-            at(parent, disk.sync_dir(parent).await)?;
-        }
+    pub async fn open(disk: D, dir: &Path, snapshots: Rc<SnapshotMark>) -> Result<Self, MetadataLogError> {
+        make_dir(&disk, dir).await?;
         let mut held = Held { vote: None, committed: None, purged: None, entries: VecDeque::new() };
         let journal = Journal::open(disk, dir, |read| held.read(&read)).await?;
-        Ok(LogStore { journal, held: Rc::new(RefCell::new(held)) })
+        Ok(LogStore { journal, snapshots, held: Rc::new(RefCell::new(held)) })
     }
 
     /// Drops the entries that a snapshot replaced which was in its place before a crash, while the log was not cut yet.
@@ -102,12 +101,6 @@ impl<E: Executor> Held<E> {
 
     fn last(&self) -> Option<LogId> {
         self.entries.back().map(|entry| entry.log_id).or(self.purged)
-    }
-
-    /// Whether this entry is here, or has been. A position that came with a snapshot is saved before the snapshot is.
-    fn holds(&self, at: LogId) -> bool {
-        let found = self.entries.iter().rev().find(|entry| entry.log_id.index == at.index);
-        found.map_or(self.purged >= Some(at), |entry| entry.log_id == at)
     }
 
     fn read(&mut self, read: &Read<'_>) -> Result<(), String> {
@@ -252,8 +245,7 @@ impl<E: Executor, D: Disk> RaftLogStorage<Types<E>> for LogStore<E, D> {
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
-        let held = self.held.borrow();
-        Ok(held.committed.filter(|committed| held.holds(*committed)))
+        Ok(self.held.borrow().committed)
     }
 
     async fn append<I>(&mut self, entries: I, callback: LogFlushed<Types<E>>) -> Result<(), StorageError>
@@ -281,6 +273,8 @@ impl<E: Executor, D: Disk> RaftLogStorage<Types<E>> for LogStore<E, D> {
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), StorageError> {
+        let covered = self.snapshots.wait_for(upto).await;
+        covered.map_err(|error| StorageError::from(StorageIOError::write_logs(&error)))?;
         let saved = self.write(purged_frame(upto), |held| held.purge(upto)).await;
         saved.map_err(|error| StorageIOError::write_logs(&error).into())
     }

@@ -16,6 +16,7 @@ pub mod network;
 pub mod node;
 pub mod options;
 pub mod runtime;
+pub mod snapshot_mark;
 pub mod state_machine;
 pub mod types;
 

@@ -122,8 +122,8 @@ impl<E: Executor, D: Disk, T: Transport> Node<E, D, T> {
         transport: Rc<T>,
         publish: Publish,
     ) -> Result<Rc<Self>, StartError> {
-        let mut log = LogStore::<E, D>::open(disk.clone(), dir).await?;
-        let machine = StateMachine::open(disk, dir.to_owned(), publish).await?;
+        let machine = StateMachine::open(disk.clone(), dir.to_owned(), publish).await?;
+        let mut log = LogStore::<E, D>::open(disk, dir, machine.snapshots()).await?;
         if let Some(applied) = machine.applied() {
             log.catch_up_with(applied).await?;
         }

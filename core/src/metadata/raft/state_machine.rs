@@ -13,12 +13,13 @@ use openraft::{
 use super::{
     entry::{log_id, membership},
     runtime::Executor,
+    snapshot_mark::SnapshotMark,
     types::{Answer, Entry, Id, LogId, StorageError, StoredMembership, Types},
 };
 use crate::metadata::{
     command::{self, Outcome},
     frame::{
-        HEADER_BYTES, Kind, MetadataLogError, at, decode_frame, encode_frame, from_json, nonsense, read_all,
+        HEADER_BYTES, Kind, MetadataLogError, at, decode_frame, encode_frame, from_json, make_dir, nonsense, read_all,
         remove_unfinished, replace_file, to_json,
     },
     image::ClusterImage,
@@ -51,6 +52,7 @@ struct Shared<D: Disk> {
     state: RefCell<State>,
     /// What the newest snapshot file holds.
     newest: RefCell<Option<Meta>>,
+    mark: Rc<SnapshotMark>,
 }
 
 type Meta = SnapshotMeta<Id, openraft::BasicNode>;
@@ -63,12 +65,13 @@ struct State {
 }
 
 impl<D: Disk> StateMachine<D> {
-    /// Reads the newest snapshot in `dir`, which must exist. Every new image goes through `publish` before the entries
+    /// Reads the newest snapshot in `dir`. Every new image goes through `publish` before the entries
     /// that made it are answered.
     ///
     /// # Errors
     /// When the disk refuses or the snapshot is damaged.
     pub async fn open(disk: D, dir: PathBuf, publish: Publish) -> Result<Self, MetadataLogError> {
+        make_dir(&disk, &dir).await?;
         let names = remove_unfinished(&disk, &dir).await?;
         let newest = names.iter().filter(|name| name.ends_with(SNAPSHOT)).max();
         let (mut state, mut meta) = (State::default(), None);
@@ -81,13 +84,22 @@ impl<D: Disk> StateMachine<D> {
             state = decode(log_id(frame.term, frame.index), body).map_err(|reason| nonsense(&path, reason))?;
             meta = state.meta();
         }
-        let shared = Shared { disk, dir, state: RefCell::new(state), newest: RefCell::new(meta) };
+        let mark = Rc::new(SnapshotMark::default());
+        if let Some(applied) = state.applied {
+            mark.reach(applied);
+        }
+        let shared = Shared { disk, dir, state: RefCell::new(state), newest: RefCell::new(meta), mark };
         Ok(StateMachine { shared: Rc::new(shared), publish })
     }
 
     /// The last entry that the state has in it.
     pub fn applied(&self) -> Option<LogId> {
         self.shared.state.borrow().applied
+    }
+
+    /// How far its snapshots reach.
+    pub fn snapshots(&self) -> Rc<SnapshotMark> {
+        self.shared.mark.clone()
     }
 
     /// A reader of the newest image.
@@ -160,9 +172,18 @@ impl<D: Disk> Shared<D> {
         Ok(bytes[HEADER_BYTES..HEADER_BYTES + frame.body_bytes].to_vec())
     }
 
-    /// Puts a snapshot in its place, unless there is a newer one, and removes the older ones.
-    async fn keep(&self, meta: Meta, body: &[u8]) -> Result<(), MetadataLogError> {
-        let last = meta.last_log_id.unwrap_or(log_id(0, 0));
+    /// Puts a snapshot in its place and removes the older ones.
+    async fn keep(&self, last: LogId, meta: Meta, body: &[u8]) -> Result<(), StorageError> {
+        let signature = meta.signature();
+        let written = self.write(last, meta, body).await;
+        match &written {
+            Ok(()) => self.mark.reach(last),
+            Err(error) => self.mark.fail(error.to_string()),
+        }
+        written.map_err(|error| StorageIOError::write_snapshot(Some(signature), &error).into())
+    }
+
+    async fn write(&self, last: LogId, meta: Meta, body: &[u8]) -> Result<(), MetadataLogError> {
         let name = file_name(last.index);
         let frame = encode_frame(Kind::COMMANDS, last.leader_id.term, last.index, body);
         replace_file(&self.disk, &self.dir, &name, &frame).await?;
@@ -232,14 +253,14 @@ impl<E: Executor, D: Disk> RaftStateMachine<Types<E>> for StateMachine<D> {
         meta: &Meta,
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
-        let failed = |error: MetadataLogError| {
-            StorageError::from(StorageIOError::write_snapshot(Some(meta.signature()), &error))
-        };
         let body = snapshot.into_inner();
-        let path = self.shared.dir.join("received");
-        let last = meta.last_log_id.ok_or_else(|| failed(nonsense(&path, "it holds no entry".to_owned())))?;
-        let state = decode(last, body.clone()).map_err(|reason| failed(nonsense(&path, reason)))?;
-        self.shared.keep(meta.clone(), &body).await.map_err(failed)?;
+        let last = meta.last_log_id.unwrap_or(log_id(0, 0));
+        let state = decode(last, body.clone()).map_err(|reason| {
+            self.shared.mark.fail(reason.clone());
+            let error = nonsense(&self.shared.dir.join("a snapshot from the leader"), reason);
+            StorageError::from(StorageIOError::write_snapshot(Some(meta.signature()), &error))
+        })?;
+        self.shared.keep(last, meta.clone(), &body).await?;
         let image = state.image.clone();
         *self.shared.state.borrow_mut() = state;
         (self.publish)(image).await;
@@ -264,15 +285,12 @@ impl<E: Executor, D: Disk> RaftStateMachine<Types<E>> for StateMachine<D> {
 
 impl<E: Executor, D: Disk> RaftSnapshotBuilder<Types<E>> for SnapshotBuilder<D> {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types<E>>, StorageError> {
-        let Some(meta) = self.taken.meta() else {
+        let (Some(last), Some(meta)) = (self.taken.applied, self.taken.meta()) else {
             let error = nonsense(&self.shared.dir, "there is nothing to take a snapshot of".to_owned());
             return Err(StorageIOError::write_snapshot(None, &error).into());
         };
         let body = self.taken.encode();
-        let kept = self.shared.keep(meta.clone(), &body).await;
-        kept.map_err(|error| {
-            StorageError::from(StorageIOError::write_snapshot(Some(meta.signature()), &error))
-        })?;
+        self.shared.keep(last, meta.clone(), &body).await?;
         Ok(to_snapshot(meta, body))
     }
 }

@@ -295,8 +295,8 @@ async fn start(
     link: Link,
 ) -> Result<Rc<TestNode>, StartError> {
     let dir = Path::new(DIR);
-    let mut log = LogStore::open(disk.clone(), dir).await?;
     let machine = StateMachine::open(disk.clone(), dir.to_owned(), Rc::new(|_| Box::pin(async {}))).await?;
+    let mut log = LogStore::open(disk.clone(), dir, machine.snapshots()).await?;
     checker.on_begin(id, machine.applied());
     if let Some(applied) = machine.applied() {
         log.catch_up_with(applied).await?;
