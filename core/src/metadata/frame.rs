@@ -198,7 +198,10 @@ pub(super) async fn replace_file<D: Disk>(
 const UNFINISHED: &str = ".new";
 
 /// Removes what a crash left of [`replace_file`]; gives the names of all other files.
-pub(super) async fn remove_unfinished<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<String>, MetadataLogError> {
+pub(super) async fn remove_unfinished<D: Disk>(
+    disk: &D,
+    dir: &Path,
+) -> Result<Vec<String>, MetadataLogError> {
     let mut names: Vec<String> = at(dir, disk.list(dir).await)?.into_iter().map(|entry| entry.name).collect();
     for name in names.extract_if(.., |name| name.ends_with(UNFINISHED)) {
         let path = dir.join(name);

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     command::{self, Command, MetadataError, Outcome},
     frame::{
-        HEADER_BYTES, Kind, LOG_BYTES_MAX, at, decode_frame, encode_frame, from_json, make_dir, nonsense, read_all, to_json,
-        torn_or_damaged, write_all,
+        HEADER_BYTES, Kind, LOG_BYTES_MAX, at, decode_frame, encode_frame, from_json, make_dir, nonsense,
+        read_all, to_json, torn_or_damaged, write_all,
     },
     image::ClusterImage,
     snapshot::Snapshot,

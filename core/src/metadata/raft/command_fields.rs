@@ -61,7 +61,8 @@ mod tests {
 
     fn samples() -> Vec<Command> {
         let text = |text: &str| text.to_owned();
-        let replicas = vec![vec![ReplicaSlot { node: 1, slot: 0 }, ReplicaSlot { node: 2, slot: 7 }], Vec::new()];
+        let replicas =
+            vec![vec![ReplicaSlot { node: 1, slot: 0 }, ReplicaSlot { node: 2, slot: 7 }], Vec::new()];
         let overrides = BTreeMap::from([(text("retention.ms"), text("1000"))]);
         let change = QuotaChange {
             entity: Entity { user: Some(Who::Default), client: Some(Who::Name(text("c"))) },

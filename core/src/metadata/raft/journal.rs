@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use heddle_log_store::{Disk, DiskFile, OpenMode};
 
 use crate::metadata::frame::{
-    FRAME_BYTES_MAX, HEADER_BYTES, Kind, LOG_BYTES_MAX, MetadataLogError, at, decode_frame, encode_frame, nonsense,
-    read_all, remove_unfinished, replace_file, torn_or_damaged, write_all,
+    FRAME_BYTES_MAX, HEADER_BYTES, Kind, LOG_BYTES_MAX, MetadataLogError, at, decode_frame, encode_frame,
+    nonsense, read_all, remove_unfinished, replace_file, torn_or_damaged, write_all,
 };
 
 const NAME: &str = "raft.log";

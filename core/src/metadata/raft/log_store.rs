@@ -204,8 +204,16 @@ impl<E: Executor> RaftLogReader<Types<E>> for LogReader<E> {
         };
         let first = held.entries.front().map_or(0, |entry| entry.log_id.index);
         let skipped = usize::try_from(from.saturating_sub(first)).unwrap_or(usize::MAX);
-        let within = held.entries.iter().skip(skipped).take_while(|entry| range.contains(&entry.log_id.index));
+        let within =
+            held.entries.iter().skip(skipped).take_while(|entry| range.contains(&entry.log_id.index));
         Ok(within.cloned().collect())
+    }
+
+    /// What a node is sent must begin where it was meant to; a range that was purged meanwhile gives nothing.
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<Entry<E>>, StorageError> {
+        let entries = self.try_get_log_entries(start..end).await?;
+        let begins = entries.first().is_some_and(|entry| entry.log_id.index == start);
+        Ok(if begins { entries } else { Vec::new() })
     }
 }
 

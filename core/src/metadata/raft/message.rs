@@ -6,8 +6,8 @@ use openraft::{
     SnapshotMeta, SnapshotSegmentId,
     error::SnapshotMismatch,
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
-        VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+        VoteRequest, VoteResponse,
     },
 };
 
@@ -178,7 +178,10 @@ impl<E: Executor> Field for Append<E> {
         let mut last = append.prev_log_id;
         for entry in &append.entries {
             let follows = last.map_or(0, |last| last.index.saturating_add(1)) == entry.log_id.index;
-            if !follows || last > Some(entry.log_id) || entry.log_id.leader_id.term > append.vote.leader_id.term {
+            if !follows
+                || last > Some(entry.log_id)
+                || entry.log_id.leader_id.term > append.vote.leader_id.term
+            {
                 return Err(DecodeError::Impossible);
             }
             last = Some(entry.log_id);
@@ -218,7 +221,6 @@ impl Field for AppendReply {
         }
     }
 }
-
 
 impl Field for Ballot {
     fn put(&self, out: &mut Vec<u8>) {

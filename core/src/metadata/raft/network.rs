@@ -1,16 +1,17 @@
 //! How the consensus library reaches the other nodes: its calls as messages over a [`Transport`].
 
-use std::{future::Future, rc::Rc};
+use std::{future::Future, rc::Rc, time::Duration};
 
 use openraft::{
     BasicNode,
     error::{
-        Fatal, InstallSnapshotError, NetworkError, PayloadTooLarge, RPCError, RaftError, RemoteError, Unreachable,
+        Fatal, InstallSnapshotError, NetworkError, PayloadTooLarge, RPCError, RaftError, RemoteError,
+        Unreachable,
     },
-    network::{RPCOption, RaftNetwork, RaftNetworkFactory},
+    network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory},
     raft::{
-        AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse, VoteRequest,
-        VoteResponse,
+        AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
+        VoteRequest, VoteResponse,
     },
 };
 
@@ -20,6 +21,9 @@ use super::{
     types::{Id, Types},
 };
 use crate::fields::DecodeError;
+
+/// How long a node that cannot be reached is left alone.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 
 /// Carries messages between nodes: sockets, or a network in memory.
 ///
@@ -152,6 +156,10 @@ impl<E: Executor, T: Transport> RaftNetwork<Types<E>> for Peer<T> {
             Ok(_) => Err(self.nonsense()),
             Err(error) => Err(self.failed(error)),
         }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(std::iter::repeat(TRY_AGAIN))
     }
 
     async fn vote(

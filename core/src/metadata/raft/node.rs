@@ -247,11 +247,15 @@ impl<E: Executor, D: Disk, T: Transport> Node<E, D, T> {
     /// When it is no message: the connection should be closed.
     pub async fn take(&self, message: &[u8]) -> Result<Vec<u8>, DecodeError> {
         let reply = match Request::<E>::decode(message)? {
-            Request::Append(append) => self.raft.append_entries(append).await.map_or(Reply::Stopped, Reply::Append),
+            Request::Append(append) => {
+                self.raft.append_entries(append).await.map_or(Reply::Stopped, Reply::Append)
+            }
             Request::Vote(ballot) => self.raft.vote(ballot).await.map_or(Reply::Stopped, Reply::Vote),
             Request::Install(install) => match self.raft.install_snapshot(install).await {
                 Ok(reply) => Reply::Install(reply),
-                Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(error))) => Reply::Mismatch(error),
+                Err(RaftError::APIError(InstallSnapshotError::SnapshotMismatch(error))) => {
+                    Reply::Mismatch(error)
+                }
                 Err(RaftError::Fatal(_)) => Reply::Stopped,
             },
             Request::Propose(command) => match within::<E, _>(self.patience, self.lead(command)).await {

@@ -3,11 +3,18 @@
 //! Lives on core 0. The image is in memory only; after a crash it is that of the newest snapshot with the committed
 //! entries behind it applied again. A snapshot is in its place, and durable, before anything counts on it.
 
-use std::{cell::RefCell, io::{self, Cursor}, path::PathBuf, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    io::{self, Cursor},
+    path::PathBuf,
+    rc::Rc,
+    sync::Arc,
+};
 
 use heddle_log_store::Disk;
 use openraft::{
-    EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageIOError, storage::RaftStateMachine,
+    EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageIOError,
+    storage::RaftStateMachine,
 };
 
 use super::{
@@ -19,8 +26,8 @@ use super::{
 use crate::metadata::{
     command::{self, Outcome},
     frame::{
-        HEADER_BYTES, Kind, MetadataLogError, at, decode_frame, encode_frame, from_json, make_dir, nonsense, read_all,
-        remove_unfinished, replace_file, to_json,
+        HEADER_BYTES, Kind, MetadataLogError, at, decode_frame, encode_frame, from_json, make_dir, nonsense,
+        read_all, remove_unfinished, replace_file, to_json,
     },
     image::ClusterImage,
     service::Publish,
@@ -81,7 +88,8 @@ impl<D: Disk> StateMachine<D> {
             let frame = decode_frame(&bytes)
                 .ok_or_else(|| MetadataLogError::Damaged { path: path.clone(), position: 0 })?;
             let body = bytes[HEADER_BYTES..HEADER_BYTES + frame.body_bytes].to_vec();
-            state = decode(log_id(frame.term, frame.index), body).map_err(|reason| nonsense(&path, reason))?;
+            state =
+                decode(log_id(frame.term, frame.index), body).map_err(|reason| nonsense(&path, reason))?;
             meta = state.meta();
         }
         let mark = Rc::new(SnapshotMark::default());

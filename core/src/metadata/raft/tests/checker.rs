@@ -9,6 +9,7 @@ use std::{
 use openraft::EntryPayload;
 
 use super::{Entry, virtual_time::Virtual};
+use crate::fields::Field;
 use crate::metadata::{
     command::{self, Command},
     frame::to_json,
@@ -16,7 +17,6 @@ use crate::metadata::{
     raft::types::{Id, LogId},
     snapshot::Snapshot,
 };
-use crate::fields::Field;
 
 /// A way in which the nodes went wrong.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]

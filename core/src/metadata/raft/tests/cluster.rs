@@ -244,7 +244,10 @@ impl Cluster {
             }
             run_for(Duration::from_millis(20));
         }
-        panic!("no leader among {among:?}: {:?}", self.live().iter().map(|(_, n)| n.members()).collect::<Vec<_>>());
+        panic!(
+            "no leader among {among:?}: {:?}",
+            self.live().iter().map(|(_, n)| n.members()).collect::<Vec<_>>()
+        );
     }
 
     /// Waits until all nodes that run have applied the same, and asks the checker.
@@ -262,6 +265,7 @@ impl Cluster {
         if indexes.len() > 1 {
             faults.push(Fault::Failed(0, format!("the nodes stand at {indexes:?}")));
         }
+        faults.extend(virtual_time::panics().into_iter().map(|(id, text)| Fault::Failed(id, text)));
         faults
     }
 }

@@ -6,7 +6,7 @@ use super::{
     checker::Fault,
     cluster::{Cluster, LONG},
     stores::Bug,
-    virtual_time::{run, run_for},
+    virtual_time::{panics, run, run_for},
 };
 use crate::metadata::{frame::MetadataLogError, raft::StartError};
 
@@ -30,11 +30,13 @@ fn forgotten_vote(seed: u64, bug: Bug) -> Vec<Fault> {
         let _unknown = cluster.create(next);
         cluster.network.heal();
         run_for(Duration::from_secs(1));
-        if !cluster.checker.verdict([]).is_empty() {
+        if !(cluster.checker.verdict([]).is_empty() && panics().is_empty()) {
             break;
         }
     }
-    cluster.checker.verdict([])
+    let mut faults = cluster.checker.verdict([]);
+    faults.extend(panics().into_iter().map(|(id, text)| Fault::Failed(id, text)));
+    faults
 }
 
 #[test]
@@ -55,7 +57,8 @@ fn many_at_once(bug: Bug) -> Vec<Fault> {
         let node = cluster.node(leader).expect("runs");
         let commands: Vec<_> = (0..10).map(|_| cluster.next_topic().1).collect();
         let proposals = async move {
-            let mut waiting: Vec<_> = commands.into_iter().map(|command| Box::pin(node.propose(command))).collect();
+            let mut waiting: Vec<_> =
+                commands.into_iter().map(|command| Box::pin(node.propose(command))).collect();
             for proposal in &mut waiting {
                 let _pending = futures_lite::future::poll_once(proposal).await;
             }

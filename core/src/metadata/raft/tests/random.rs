@@ -59,7 +59,9 @@ fn clients(cluster: &Rc<Cluster>) {
                 loop {
                     Virtual::sleep(Duration::from_millis(5 + Virtual::random() % 30)).await;
                     let live = cluster.live();
-                    let Some((_, node)) = live.get(Virtual::random() as usize % live.len().max(1)) else { continue };
+                    let Some((_, node)) = live.get(Virtual::random() as usize % live.len().max(1)) else {
+                        continue;
+                    };
                     let (name, command) = cluster.next_topic();
                     if node.propose(command).await.is_ok() {
                         cluster.checker.on_answer(&name);

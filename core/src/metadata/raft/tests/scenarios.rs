@@ -58,7 +58,10 @@ fn a_leader_that_is_cut_off_commits_nothing_and_says_so() {
     cluster.network.isolate(old, others.clone());
     assert_eq!(cluster.create(old), Err(ProposeError::Unknown));
     let node = cluster.node(old).expect("runs");
-    assert_eq!(run(LONG, async move { node.read().await }).expect("in time").err(), Some(ProposeError::NoLeader));
+    assert_eq!(
+        run(LONG, async move { node.read().await }).expect("in time").err(),
+        Some(ProposeError::NoLeader)
+    );
     let new = cluster.leader(&others);
     for _ in 0..5 {
         cluster.create(new).expect("a majority goes on");
@@ -163,7 +166,10 @@ fn a_learner_joins_becomes_a_voter_and_replaces_one_that_is_gone() {
     let stays = 6 - leader - gone;
     cluster.crash(gone);
     cluster.add(4, Bug::None);
-    assert!(matches!(cluster.learn(stays, 4), Err(ChangeError::NotLeader { .. })), "a follower changes nothing");
+    assert!(
+        matches!(cluster.learn(stays, 4), Err(ChangeError::NotLeader { .. })),
+        "a follower changes nothing"
+    );
     cluster.learn(leader, 4).expect("learns");
     assert!(cluster.members(leader).learners.contains(&node_id(4)));
     assert_eq!(cluster.node(4).expect("runs").image().topics.len(), 120, "it has what the others have");

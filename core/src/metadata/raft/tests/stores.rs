@@ -162,7 +162,8 @@ impl RaftStateMachine<TypesHere> for Machine {
         meta: &SnapshotMeta<Id, openraft::BasicNode>,
         snapshot: Box<Cursor<Vec<u8>>>,
     ) -> Result<(), StorageError> {
-        <InnerMachine as RaftStateMachine<TypesHere>>::install_snapshot(&mut self.inner, meta, snapshot).await?;
+        <InnerMachine as RaftStateMachine<TypesHere>>::install_snapshot(&mut self.inner, meta, snapshot)
+            .await?;
         self.checker.on_begin(self.id, meta.last_log_id);
         Ok(())
     }

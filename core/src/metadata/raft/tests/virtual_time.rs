@@ -6,7 +6,8 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, VecDeque},
-    future::{Future, poll_fn},
+    future::Future,
+    panic::{self, AssertUnwindSafe},
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll, Wake, Waker},
@@ -37,6 +38,7 @@ struct World {
     timers: BTreeMap<(Duration, u64), Waker>,
     disks: Vec<MemoryDisk>,
     ready: Queue,
+    panics: Vec<(u64, String)>,
 }
 
 thread_local! {
@@ -82,8 +84,9 @@ pub fn on_behalf<T>(owner: u64, work: impl FnOnce() -> T) -> T {
 
 /// Drops every task of a node where it stands.
 pub fn kill(owner: u64) {
-    let dead: Vec<Task> =
-        world(|world| world.tasks.extract_if(.., |_, task| task.owner == owner).map(|(_, task)| task).collect());
+    let dead: Vec<Task> = world(|world| {
+        world.tasks.extract_if(.., |_, task| task.owner == owner).map(|(_, task)| task).collect()
+    });
     on_behalf(owner, || drop(dead));
 }
 
@@ -122,11 +125,30 @@ fn poll(id: u64) {
     // The task is out of the table while it runs, because it starts others.
     let Some(mut task) = world(|world| world.tasks.remove(&id)) else { return };
     let waker = Waker::from(Arc::new(TaskWaker { id, ready: world(|world| world.ready.clone()) }));
-    let polled = on_behalf(task.owner, || task.future.as_mut().poll(&mut Context::from_waker(&waker)));
+    let polled = on_behalf(task.owner, || {
+        let mut cx = Context::from_waker(&waker);
+        panic::catch_unwind(AssertUnwindSafe(|| task.future.as_mut().poll(&mut cx)))
+    });
     match polled {
-        Poll::Pending => drop(world(|world| world.tasks.insert(id, task))),
-        Poll::Ready(()) => drop(task),
+        Ok(Poll::Pending) => drop(world(|world| world.tasks.insert(id, task))),
+        Ok(Poll::Ready(())) => drop(task),
+        Err(panic) if task.owner == NOBODY => panic::resume_unwind(panic),
+        Err(panic) => {
+            // A panic takes a node's process with it.
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            world(|world| {
+                world.owner = NOBODY;
+                world.panics.push((task.owner, text.unwrap_or_default()));
+            });
+            kill(task.owner);
+        }
     }
+}
+
+/// The nodes that panicked, and what they said.
+pub fn panics() -> Vec<(u64, String)> {
+    world(|world| world.panics.clone())
 }
 
 fn advance(until: Duration) -> bool {
@@ -175,19 +197,6 @@ impl Executor for Virtual {
             z ^ (z >> 31)
         })
     }
-}
-
-/// Lets everything else that can run do so first.
-pub async fn pause() {
-    let mut paused = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut paused, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 struct Sleep {
