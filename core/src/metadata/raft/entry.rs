@@ -21,7 +21,12 @@ impl Field for LogId {
         self.index.put(out);
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(log_id(u64::take(reader)?, u64::take(reader)?))
+        let (term, index) = (u64::take(reader)?, u64::take(reader)?);
+        // There must be room for the next one.
+        if term == u64::MAX || index == u64::MAX {
+            return Err(DecodeError::Impossible);
+        }
+        Ok(log_id(term, index))
     }
 }
 
@@ -33,7 +38,7 @@ impl Field for Vote {
     }
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let (term, voted_for): (u64, Option<Id>) = (Field::take(reader)?, Field::take(reader)?);
-        if !voted_for.iter().all(is_id) {
+        if term == u64::MAX || !voted_for.iter().all(is_id) {
             return Err(DecodeError::Impossible);
         }
         Ok(Vote { leader_id: LeaderId { term, voted_for }, committed: Field::take(reader)? })

@@ -214,7 +214,7 @@ impl Field for AppendReply {
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
         match u8::take(reader)? {
             0 => Ok(AppendEntriesResponse::Success),
-            1 => Option::<LogId>::take(reader).map(AppendEntriesResponse::PartialSuccess),
+            1 => Field::take(reader).map(AppendEntriesResponse::PartialSuccess),
             2 => Ok(AppendEntriesResponse::Conflict),
             3 => Field::take(reader).map(AppendEntriesResponse::HigherVote),
             unknown => Err(DecodeError::UnknownKind(unknown)),
@@ -262,3 +262,7 @@ impl<E: Executor> Field for Install<E> {
         Ok(install)
     }
 }
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

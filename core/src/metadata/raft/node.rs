@@ -4,7 +4,13 @@
 //! a majority of the voters and will be applied by every node at the same place; one that is [`ProposeError::Unknown`]
 //! may be or not, and is never proposed again from here.
 
-use std::{collections::BTreeSet, path::Path, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
 
 use heddle_log_store::Disk;
 use heddle_proto::ids::NodeId;
@@ -152,7 +158,7 @@ impl<E: Executor, D: Disk, T: Transport> Node<E, D, T> {
     /// # Errors
     /// When the node has stopped.
     pub async fn found(&self, address: &str) -> Result<(), ChangeError> {
-        let alone = std::collections::BTreeMap::from([(self.id, BasicNode::new(address))]);
+        let alone = BTreeMap::from([(self.id, BasicNode::new(address))]);
         match self.raft.initialize(alone).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
             Err(RaftError::APIError(InitializeError::NotInMembers(error))) => {
@@ -272,15 +278,18 @@ impl<E: Executor, D: Disk, T: Transport> Node<E, D, T> {
     /// # Errors
     /// See [`ChangeError`].
     pub async fn add_learner(&self, node: NodeId, address: &str) -> Result<(), ChangeError> {
-        let id = Id::from(node.get());
-        let is_in = self.members().voters.contains(&node);
+        let (id, place) = (Id::from(node.get()), BasicNode::new(address));
+        let known = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow();
+            metrics.membership_config.membership().get_node(&id).cloned()
+        };
         let change = async {
-            if is_in {
-                let nodes = std::collections::BTreeMap::from([(id, BasicNode::new(address))]);
-                self.raft.change_membership(ChangeMembers::SetNodes(nodes), true).await
-            } else {
-                self.raft.add_learner(id, BasicNode::new(address), true).await
+            if known.is_some_and(|known| known != place) {
+                let moved = ChangeMembers::SetNodes(BTreeMap::from([(id, place.clone())]));
+                self.raft.change_membership(moved, true).await?;
             }
+            self.raft.add_learner(id, place, true).await
         };
         self.changed(within::<E, _>(self.patience, change).await)
     }

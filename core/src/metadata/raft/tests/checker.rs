@@ -121,7 +121,7 @@ impl Checker {
     /// What was applied, as one line for each place: the same for two runs that went the same way.
     pub fn trace(&self) -> Vec<String> {
         let state = self.state.borrow();
-        state.chosen.values().map(|entry| format!("{} {}", entry.log_id, entry.payload)).collect()
+        state.chosen.values().map(|entry| format!("{} {:?}", entry.log_id, entry.payload)).collect()
     }
 
     /// Checks the images that nodes have, and gives every fault there was.

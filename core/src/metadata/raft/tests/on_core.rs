@@ -41,7 +41,8 @@ async fn start(direct: &Direct, id: u32, dir: &Path) -> Rc<RealNode> {
     let dir = dir.join(id.to_string()).join("metadata");
     let publish = Rc::new(|_| Box::pin(async {}) as _);
     let place = (GlommioDisk::new(), dir.as_path());
-    let node = Node::start(NodeId::new(id), &Options::default(), place, Rc::new(direct.clone()), publish);
+    let options = Options::default();
+    let node = Node::start(NodeId::new(id), &options, place, Rc::new(direct.clone()), publish);
     let node = node.await.expect("starts");
     direct.nodes.borrow_mut().insert(Id::from(id), node.clone());
     node
