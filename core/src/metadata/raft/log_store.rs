@@ -23,7 +23,7 @@ use super::{
     journal::{Journal, Read, frame},
     runtime::Executor,
     snapshot_mark::SnapshotMark,
-    types::{Entry, Id, LogId, StorageError, Types, Vote},
+    types::{Entry, LogId, StorageError, Types, Vote},
 };
 use crate::{
     fields::{Field, Reader, put_length},

@@ -179,7 +179,9 @@ async fn take_step(store: Store, disk: &mut MemoryDisk, step: Step, turn: u64) -
             let entries: Vec<_> = (next..next + count).map(|index| entry(turn, index)).collect();
             let mut torn = Box::pin(store.blocking_append(entries));
             for _ in 0..polls {
-                let _done = futures_lite::future::poll_once(&mut torn).await;
+                if futures_lite::future::poll_once(&mut torn).await.is_some() {
+                    break;
+                }
             }
             drop(torn);
             let written = store.get_log_state().await.expect("is there").last_log_id != last;

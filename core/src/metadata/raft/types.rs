@@ -7,8 +7,8 @@ use openraft::{BasicNode, RaftTypeConfig, impls::OneshotResponder};
 use super::runtime::{Executor, Runtime};
 use crate::metadata::command::{Command, MetadataError, Outcome};
 
-/// A node's id in the metadata's quorum: the number of its [`NodeId`](heddle_proto::ids::NodeId), in the width that the
-/// library's own tests of a log need.
+/// A node's id in the metadata's quorum: the number of its [`NodeId`](heddle_proto::ids::NodeId), in the library's usual
+/// width.
 pub type Id = u64;
 
 /// What every applied command answers.

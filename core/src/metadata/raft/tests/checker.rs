@@ -8,7 +8,7 @@ use std::{
 
 use openraft::EntryPayload;
 
-use super::{Entry, virtual_time::Virtual};
+use super::Entry;
 use crate::fields::Field;
 use crate::metadata::{
     command::{self, Command},

@@ -2,7 +2,6 @@
 
 mod checker;
 mod cluster;
-mod library_suite;
 mod memory_network;
 mod on_core;
 mod planted;

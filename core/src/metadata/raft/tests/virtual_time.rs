@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use heddle_log_store::{Disk, MemoryDisk};
+use heddle_log_store::MemoryDisk;
 
 use crate::{metadata::raft::runtime::Executor, runtime::mesh::LocalFuture};
 
@@ -226,7 +226,8 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         if let Some(id) = self.timer {
-            world(|world| world.timers.remove(&(self.at, id)));
+            // At the end of the thread the world goes before what is in it.
+            let _gone = WORLD.try_with(|world| world.borrow_mut().timers.remove(&(self.at, id)));
         }
     }
 }
