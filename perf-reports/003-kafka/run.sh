@@ -80,7 +80,7 @@ groups() {
   done
 }
 
-# The latency of a producer, without and with compaction of 10 GB beside it on the same core, at the default rate of compaction.
+# The latency of a producer, without and with compaction of what twelve seconds of writing give beside it on the same core, at the default rate of compaction.
 compaction() {
   local turn read_before load="--rate 1000 --record-bytes 1024 --batch-records 1 --warmup 1s --duration 15s"
   for turn in $turns; do
