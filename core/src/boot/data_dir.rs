@@ -44,7 +44,7 @@ pub struct DataDir {
 /// When it is another node's, of a newer format, in use, or cannot be used.
 pub fn take(config: &Config) -> Result<DataDir, Fatal> {
     let dir = config.data_dir.as_path();
-    fs::create_dir_all(dir).map_err(|error| unusable(dir, &error))?;
+    make(dir).map_err(|error| unusable(dir, &error))?;
     let lock = lock(dir)?;
     let path = dir.join(NODE_FILE);
     match fs::read_to_string(&path) {
@@ -64,6 +64,20 @@ pub fn take(config: &Config) -> Result<DataDir, Fatal> {
         }
         Err(error) => Err(unusable(dir, &error)),
     }
+}
+
+/// Makes the directory and those above it that are not there, each durable in its parent: what is written into a
+/// directory that a power cut takes away is gone with it, however durably it was written.
+fn make(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(dir)?;
+    for made in missing.into_iter().rev() {
+        if let Some(parent) = made.parent() {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            File::open(parent)?.sync_all()?;
+        }
+    }
+    Ok(())
 }
 
 fn lock(dir: &Path) -> Result<File, Fatal> {

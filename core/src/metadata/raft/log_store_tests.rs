@@ -6,7 +6,10 @@ use openraft::{EntryPayload, storage::RaftLogStorageExt};
 use proptest::prelude::*;
 
 use super::*;
-use crate::metadata::{Command, raft::tests::Virtual};
+use crate::metadata::{
+    Command,
+    raft::tests::{Virtual, new_disk},
+};
 
 const DIR: &str = "/data/metadata";
 
@@ -45,7 +48,7 @@ async fn shape(store: &mut Store) -> String {
 #[test]
 fn what_was_written_is_there_after_a_crash() {
     block_on(async {
-        let mut disk = MemoryDisk::new(1);
+        let mut disk = new_disk(1).await;
         let mut store = open(&disk).await;
         store.save_vote(&Vote::new(3, 2)).await.expect("saves");
         append(&mut store, 1, 0..5).await;
@@ -68,7 +71,7 @@ fn what_was_written_is_there_after_a_crash() {
 #[test]
 fn a_snapshot_ahead_of_the_log_replaces_it() {
     block_on(async {
-        let mut store = open(&MemoryDisk::new(1)).await;
+        let mut store = open(&new_disk(1).await).await;
         append(&mut store, 7, 0..3).await;
         store.catch_up_with(log_id(4, 1)).await.expect("has nothing to do");
         assert_eq!(store.get_log_state().await.expect("is there").last_log_id, Some(log_id(7, 2)));
@@ -83,7 +86,7 @@ fn a_snapshot_ahead_of_the_log_replaces_it() {
 #[test]
 fn damage_before_the_end_is_refused_and_a_torn_end_is_cut() {
     block_on(async {
-        let disk = MemoryDisk::new(1);
+        let disk = new_disk(1).await;
         let mut store = open(&disk).await;
         for index in 0..3 {
             append(&mut store, 1, index..index + 1).await;
@@ -105,7 +108,7 @@ fn damage_before_the_end_is_refused_and_a_torn_end_is_cut() {
 #[test]
 fn a_file_that_is_mostly_stale_is_written_anew() {
     block_on(async {
-        let disk = MemoryDisk::new(1);
+        let disk = new_disk(1).await;
         let mut store = open(&disk).await;
         append(&mut store, 1, 0..200).await;
         store.purge(log_id(1, 20)).await.expect("purges");
@@ -208,7 +211,7 @@ proptest! {
     #[test]
     fn any_history_survives_crashes(seed in any::<u64>(), steps in proptest::collection::vec(step(), 1..40)) {
         block_on(async {
-            let mut disk = MemoryDisk::new(seed);
+            let mut disk = new_disk(seed).await;
             let mut store = open(&disk).await;
             for (turn, step) in (1..).zip(steps) {
                 store = take_step(store, &mut disk, step, turn).await;
@@ -219,7 +222,7 @@ proptest! {
     #[test]
     fn any_bytes_are_refused_or_read(bytes in proptest::collection::vec(any::<u8>(), 0..200), kind in 0..7_u32) {
         block_on(async {
-            let disk = MemoryDisk::new(1);
+            let disk = new_disk(1).await;
             let mut store = open(&disk).await;
             let frame = frame(Kind(kind), 1, 0, &bytes).expect("is small");
             store.journal.append(&frame).await.expect("writes");

@@ -8,7 +8,8 @@ use std::{
     time::Duration,
 };
 
-use heddle_log_store::MemoryDisk;
+use futures_lite::future::block_on;
+use heddle_log_store::{Disk, MemoryDisk};
 use heddle_proto::ids::{NodeId, TopicId};
 
 use super::{
@@ -51,6 +52,14 @@ pub struct Cluster {
     pub options: Options,
     seats: RefCell<BTreeMap<Id, Seat>>,
     created: Cell<u32>,
+}
+
+/// A disk as a start of the broker finds it: the data directory is in its place, and durable.
+pub async fn new_disk(seed: u64) -> MemoryDisk {
+    let disk = MemoryDisk::new(seed);
+    disk.create_dir_all(Path::new("/data")).await.expect("there is nothing yet");
+    disk.sync_dir(Path::new("/")).await.expect("it is there");
+    disk
 }
 
 /// The creation of a topic whose name and id are its own.
@@ -108,7 +117,7 @@ impl Cluster {
 
     /// Starts a node with an empty disk.
     pub fn add(&self, id: Id, bug: Bug) {
-        let disk = MemoryDisk::new(Virtual::random());
+        let disk = block_on(new_disk(Virtual::random()));
         disk.set_latency(Some(Duration::from_micros(50)..Duration::from_millis(2)));
         attach(&disk);
         self.seats.borrow_mut().insert(id, Seat { disk, node: None, bug });

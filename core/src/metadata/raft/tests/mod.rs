@@ -10,6 +10,7 @@ mod scenarios;
 mod stores;
 mod virtual_time;
 
+pub use cluster::new_disk;
 pub use virtual_time::Virtual;
 
 /// The library's types in virtual time.
