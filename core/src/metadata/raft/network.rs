@@ -5,8 +5,7 @@ use std::{future::Future, rc::Rc, time::Duration};
 use openraft::{
     BasicNode,
     error::{
-        Fatal, InstallSnapshotError, NetworkError, PayloadTooLarge, RPCError, RaftError, RemoteError,
-        Unreachable,
+        InstallSnapshotError, PayloadTooLarge, RPCError, RaftError, RemoteError, Unreachable,
     },
     network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory},
     raft::{
@@ -22,13 +21,14 @@ use super::{
 };
 use crate::fields::DecodeError;
 
-/// How long a node that cannot be reached is left alone.
-const TRY_AGAIN: Duration = Duration::from_millis(100);
+/// How long a node that gave no reply is left alone: about a heartbeat, and well below an election, so that one lost
+/// message costs no leader its office.
+const TRY_AGAIN: Duration = Duration::from_millis(50);
 
 /// Carries messages between nodes: sockets, or a network in memory.
 ///
-/// A message may be lost, delayed, and overtake others; none is delivered twice. Whoever calls gives up by dropping the
-/// future; a reply that comes later is thrown away.
+/// A message may be lost, delayed, and overtake others; none is delivered twice, because a proposal that is would be
+/// made twice. Whoever calls gives up by dropping the future; a reply that comes later is thrown away.
 pub trait Transport: 'static {
     /// Sends a request of up to [`MESSAGE_BYTES_MAX`] bytes to a node and waits for its reply.
     ///
@@ -109,19 +109,16 @@ impl<T: Transport> Peer<T> {
         }
     }
 
-    fn failed<E: std::error::Error>(&self, error: TransportError) -> CallError<E> {
-        match error {
-            TransportError::Unreachable(_) => Unreachable::new(&error).into(),
-            TransportError::Lost(_) => NetworkError::new(&error).into(),
-            TransportError::Stopped => {
-                RPCError::RemoteError(RemoteError::new(self.id, RaftError::Fatal(Fatal::Stopped)))
-            }
-        }
-    }
+}
 
-    fn nonsense<E: std::error::Error>(&self) -> CallError<E> {
-        self.failed(TransportError::Lost("it answers something else than was asked".to_owned()))
-    }
+/// Whatever went wrong, the library must wait before it sends again: after every other error it does so at once, and a
+/// node that is quick to fail would keep this core busy.
+fn failed<E: std::error::Error>(error: &TransportError) -> CallError<E> {
+    Unreachable::new(error).into()
+}
+
+fn nonsense<E: std::error::Error>() -> CallError<E> {
+    failed(&TransportError::Lost("it answers something else than was asked".to_owned()))
 }
 
 impl<E: Executor, T: Transport> RaftNetwork<Types<E>> for Peer<T> {
@@ -137,8 +134,8 @@ impl<E: Executor, T: Transport> RaftNetwork<Types<E>> for Peer<T> {
         }
         match self.call(request).await {
             Ok(Reply::Append(reply)) => Ok(reply),
-            Ok(_) => Err(self.nonsense()),
-            Err(error) => Err(self.failed(error)),
+            Ok(_) => Err(nonsense()),
+            Err(error) => Err(failed(&error)),
         }
     }
 
@@ -153,8 +150,8 @@ impl<E: Executor, T: Transport> RaftNetwork<Types<E>> for Peer<T> {
                 let error = RaftError::APIError(InstallSnapshotError::SnapshotMismatch(mismatch));
                 Err(RPCError::RemoteError(RemoteError::new(self.id, error)))
             }
-            Ok(_) => Err(self.nonsense()),
-            Err(error) => Err(self.failed(error)),
+            Ok(_) => Err(nonsense()),
+            Err(error) => Err(failed(&error)),
         }
     }
 
@@ -169,8 +166,8 @@ impl<E: Executor, T: Transport> RaftNetwork<Types<E>> for Peer<T> {
     ) -> Result<VoteResponse<Id>, CallError> {
         match self.call(Request::<E>::Vote(rpc).encode()).await {
             Ok(Reply::Vote(reply)) => Ok(reply),
-            Ok(_) => Err(self.nonsense()),
-            Err(error) => Err(self.failed(error)),
+            Ok(_) => Err(nonsense()),
+            Err(error) => Err(failed(&error)),
         }
     }
 }

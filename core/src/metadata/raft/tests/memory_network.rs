@@ -1,4 +1,6 @@
 //! A network in memory that loses, delays, repeats and reorders messages, and whose links can be cut.
+//!
+//! It repeats what consensus says, which has to bear that, and no proposals: no [`Transport`] may.
 
 use std::{
     cell::RefCell,
@@ -10,6 +12,7 @@ use std::{
 use super::virtual_time::{Virtual, on_behalf};
 use crate::{
     metadata::raft::{
+        message::Request,
         network::{Transport, TransportError},
         runtime::Executor,
         types::Id,
@@ -25,7 +28,7 @@ pub type Take = Rc<dyn Fn(Vec<u8>) -> LocalFuture<Option<Vec<u8>>>>;
 pub struct Weather {
     /// How many are lost.
     pub lost: u64,
-    /// How many arrive twice.
+    /// How many of consensus arrive twice.
     pub doubled: u64,
     /// The longest a message takes.
     pub delay_max: Duration,
@@ -36,7 +39,6 @@ struct State {
     nodes: BTreeMap<Id, Take>,
     cut: BTreeSet<(Id, Id)>,
     weather: Weather,
-    carried: u64,
 }
 
 /// All links.
@@ -90,25 +92,21 @@ impl MemoryNetwork {
         self.state.borrow_mut().weather = weather;
     }
 
-    /// How many messages arrived.
-    pub fn carried(&self) -> u64 {
-        self.state.borrow().carried
-    }
-
     /// Takes a message over one link; whether it arrives.
     async fn carry(&self, from: Id, to: Id) -> bool {
         let weather = self.state.borrow().weather;
         let lost = chance(weather.lost);
         Virtual::sleep(weather.delay_max.mul_f64(fraction())).await;
-        let mut state = self.state.borrow_mut();
-        let arrives = !lost && !state.cut.contains(&(from, to));
-        state.carried += u64::from(arrives);
-        arrives
+        !lost && !self.state.borrow().cut.contains(&(from, to))
     }
 
     fn deliver(&self, to: Id, request: Vec<u8>, reply: impl FnOnce(Option<Vec<u8>>) + 'static) {
         let Some(take) = self.state.borrow().nodes.get(&to).cloned() else { return };
         on_behalf(to, || Virtual::spawn(async move { reply(take(request).await) }));
+    }
+
+    fn is_off(&self, id: Id) -> bool {
+        !self.state.borrow().nodes.contains_key(&id)
     }
 }
 
@@ -123,19 +121,31 @@ fn fraction() -> f64 {
 
 impl Transport for Link {
     async fn call(&self, node: Id, _address: &str, request: Vec<u8>) -> Result<Vec<u8>, TransportError> {
-        let lost = || TransportError::Lost("the network lost it".to_owned());
-        if chance(self.network.state.borrow().weather.doubled) {
+        if self.network.is_off(node) && chance(500) {
+            return Err(TransportError::Unreachable("nobody listens there".to_owned()));
+        }
+        let is_proposal = matches!(Request::<Virtual>::decode(&request), Ok(Request::Propose(_)));
+        if !is_proposal && chance(self.network.state.borrow().weather.doubled) {
             self.network.deliver(node, request.clone(), |_| ());
         }
-        let (sender, receiver) = oneshot();
-        if self.network.carry(self.from, node).await {
-            self.network.deliver(node, request, |reply| {
-                if let Some(reply) = reply {
-                    sender.send(reply);
-                }
-            });
+        if !self.network.carry(self.from, node).await {
+            return Err(lost().await);
         }
-        let reply = receiver.await.map_err(|_| lost())?;
-        if self.network.carry(node, self.from).await { Ok(reply) } else { Err(lost()) }
+        let (sender, receiver) = oneshot();
+        self.network.deliver(node, request, |reply| {
+            if let Some(reply) = reply {
+                sender.send(reply);
+            }
+        });
+        let Ok(reply) = receiver.await else { return Err(lost().await) };
+        if self.network.carry(node, self.from).await { Ok(reply) } else { Err(lost().await) }
     }
+}
+
+/// What the caller of a lost message sees: the connection breaks at once, or nothing ever happens.
+async fn lost() -> TransportError {
+    if chance(500) {
+        std::future::pending::<()>().await;
+    }
+    TransportError::Lost("the network lost it".to_owned())
 }

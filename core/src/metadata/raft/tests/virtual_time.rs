@@ -23,6 +23,9 @@ pub const NOBODY: u64 = 0;
 
 type Queue = Arc<Mutex<VecDeque<u64>>>;
 
+/// So many tasks run at one moment when they wake each other without end, and no time would ever pass.
+const RUNS_AT_ONE_MOMENT_MAX: u32 = 100_000;
+
 struct Task {
     owner: u64,
     future: LocalFuture<()>,
@@ -34,6 +37,8 @@ struct World {
     random: u64,
     sequence: u64,
     owner: u64,
+    /// How many tasks have run since time moved.
+    runs: u32,
     tasks: BTreeMap<u64, Task>,
     timers: BTreeMap<(Duration, u64), Waker>,
     disks: Vec<MemoryDisk>,
@@ -124,6 +129,11 @@ fn step(until: Duration) -> bool {
 fn poll(id: u64) {
     // The task is out of the table while it runs, because it starts others.
     let Some(mut task) = world(|world| world.tasks.remove(&id)) else { return };
+    let runs = world(|world| {
+        world.runs += 1;
+        world.runs
+    });
+    assert!(runs < RUNS_AT_ONE_MOMENT_MAX, "the tasks of node {} and others go round without end", task.owner);
     let waker = Waker::from(Arc::new(TaskWaker { id, ready: world(|world| world.ready.clone()) }));
     let polled = on_behalf(task.owner, || {
         let mut cx = Context::from_waker(&waker);
@@ -155,7 +165,11 @@ fn advance(until: Duration) -> bool {
     let (now, disks, due) = world(|world| {
         let timer = world.timers.keys().next().map(|(at, _)| *at);
         let disk = world.disks.iter().filter_map(MemoryDisk::next_deadline).min();
+        let before = world.now;
         world.now = timer.into_iter().chain(disk).min().unwrap_or(until).min(until).max(world.now);
+        if world.now > before {
+            world.runs = 0;
+        }
         let later = world.timers.split_off(&(world.now + Duration::from_nanos(1), 0));
         let due = std::mem::replace(&mut world.timers, later);
         (world.now, world.disks.clone(), due)
