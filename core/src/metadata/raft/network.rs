@@ -4,9 +4,7 @@ use std::{future::Future, rc::Rc, time::Duration};
 
 use openraft::{
     BasicNode,
-    error::{
-        InstallSnapshotError, PayloadTooLarge, RPCError, RaftError, RemoteError, Unreachable,
-    },
+    error::{InstallSnapshotError, PayloadTooLarge, RPCError, RaftError, RemoteError, Unreachable},
     network::{Backoff, RPCOption, RaftNetwork, RaftNetworkFactory},
     raft::{
         AppendEntriesRequest, AppendEntriesResponse, InstallSnapshotRequest, InstallSnapshotResponse,
@@ -108,7 +106,6 @@ impl<T: Transport> Peer<T> {
             reply => Ok(reply),
         }
     }
-
 }
 
 /// Whatever went wrong, the library must wait before it sends again: after every other error it does so at once, and a

@@ -272,8 +272,8 @@ impl<E: Executor, D: Disk, T: Transport> Node<E, D, T> {
         Ok(reply.encode())
     }
 
-    /// Takes a node in that learns and does not vote; returns when it has what the others have. A node that is in
-    /// already gets the new address.
+    /// Takes a node in that learns and does not vote; returns when it lacks no more than the entries between two
+    /// snapshots, so that as a voter it has caught up in a moment. A node that is in already gets the new address.
     ///
     /// # Errors
     /// See [`ChangeError`].

@@ -133,7 +133,11 @@ fn poll(id: u64) {
         world.runs += 1;
         world.runs
     });
-    assert!(runs < RUNS_AT_ONE_MOMENT_MAX, "the tasks of node {} and others go round without end", task.owner);
+    assert!(
+        runs < RUNS_AT_ONE_MOMENT_MAX,
+        "the tasks of node {} and others go round without end",
+        task.owner
+    );
     let waker = Waker::from(Arc::new(TaskWaker { id, ready: world(|world| world.ready.clone()) }));
     let polled = on_behalf(task.owner, || {
         let mut cx = Context::from_waker(&waker);
