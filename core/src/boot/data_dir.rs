@@ -153,15 +153,16 @@ mod tests {
     #[test]
     fn belongs_to_one_process_and_one_node() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let first = take(&config(dir.path(), 1)).expect("is empty");
+        let place = dir.path().join("not/there/yet");
+        let first = take(&config(&place, 1)).expect("is made");
         assert!(first.is_new);
-        assert!(matches!(take(&config(dir.path(), 1)), Err(Fatal::DataDirInUse { .. })));
+        assert!(matches!(take(&config(&place, 1)), Err(Fatal::DataDirInUse { .. })));
         let cluster = first.node.cluster_id.clone();
         drop(first);
-        let again = take(&config(dir.path(), 1)).expect("is free again");
+        let again = take(&config(&place, 1)).expect("is free again");
         assert_eq!((again.is_new, &again.node.cluster_id), (false, &cluster));
         drop(again);
-        assert!(matches!(take(&config(dir.path(), 2)), Err(Fatal::DataDirForeign { .. })));
+        assert!(matches!(take(&config(&place, 2)), Err(Fatal::DataDirForeign { .. })));
     }
 
     #[test]

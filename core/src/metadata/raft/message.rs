@@ -13,7 +13,7 @@ use openraft::{
 
 use super::{
     runtime::Executor,
-    types::{Answer, Id, LogId, Types, Vote},
+    types::{Answer, Id, Types, Vote},
 };
 use crate::{
     fields::{DecodeError, Field, Reader, enum_fields, put_length, struct_fields},

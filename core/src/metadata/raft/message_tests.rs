@@ -11,7 +11,7 @@ use crate::metadata::{
     raft::{
         entry::{log_id, membership},
         tests::Virtual,
-        types::{Entry, StoredMembership},
+        types::{Entry, LogId, StoredMembership},
     },
 };
 

@@ -42,6 +42,9 @@ use crate::{
 /// How long a proposal waits before it looks again who leads.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
+/// Why the library did not change the members.
+type WriteError = RaftError<Id, ClientWriteError<Id, BasicNode>>;
+
 /// A running node.
 pub struct Node<E: Executor, D: Disk, T> {
     id: Id,
@@ -304,10 +307,7 @@ impl<E: Executor, D: Disk, T: Transport> Node<E, D, T> {
         self.changed(within::<E, _>(self.patience, change).await)
     }
 
-    fn changed<R>(
-        &self,
-        result: Option<Result<R, RaftError<Id, ClientWriteError<Id, BasicNode>>>>,
-    ) -> Result<(), ChangeError> {
+    fn changed<R>(&self, result: Option<Result<R, WriteError>>) -> Result<(), ChangeError> {
         match result {
             Some(Ok(_)) => Ok(()),
             Some(Err(RaftError::Fatal(_))) => Err(ChangeError::Stopped),

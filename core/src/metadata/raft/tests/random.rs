@@ -24,6 +24,7 @@ struct Run {
 }
 
 fn go(seed: u64, count: Id) -> Run {
+    println!("seed {seed}, {count} nodes");
     let cluster = Cluster::of(seed, count, &[]);
     clients(&cluster);
     for _ in 0..FAULTS {
@@ -125,6 +126,7 @@ fn the_same_seed_goes_the_same_way() {
 #[test]
 fn voters_are_replaced_in_the_middle_of_all() {
     for seed in 0..5 {
+        println!("seed {seed}");
         let cluster = Cluster::of(seed, 3, &[]);
         clients(&cluster);
         cluster.network.set_weather(Weather { lost: 20, doubled: 50, delay_max: Duration::from_millis(10) });
