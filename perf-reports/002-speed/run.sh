@@ -38,7 +38,9 @@ limits="--with-limits --limit-duration 2s"
 
 for turn in $turns; do
   for profile in latency balanced; do
-    start_broker "$profile" --profile "$profile"
+    start_broker "$profile" --profile "$profile" --memory-bytes 512MiB
+    # The profile latency takes its memory at start, beside its first work.
+    until [ "$profile" != latency ] || [ "$(rss_mib)" -ge 1000 ]; do sleep 0.1; done
     topic=$(topic_on_core_1 "one-$turn")
     load "$profile-native-$turn" --target "$native" --topic "$topic" $one $apart $limits
     [ "$turn" != 1 ] || "$bin/heddle" cluster latency --since-start --server "127.0.0.1:$port" >"$out/stages-$profile.txt"
@@ -66,8 +68,10 @@ if command -v strace >/dev/null; then
 fi
 
 for profile in balanced latency dense; do
-  start_broker "idle-$profile" --profile "$profile"
-  sleep 2
+  memory=
+  [ "$profile" != latency ] || memory="--memory-bytes 512MiB" # which it has taken from the kernel when it is looked at
+  start_broker "idle-$profile" --profile "$profile" $memory
+  sleep 8
   note "idle_${profile}_rss_mib" "$(rss_mib)"
   note "idle_${profile}_cpu_percent" "$(idle_percent)"
   stop_broker TERM

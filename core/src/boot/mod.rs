@@ -41,6 +41,11 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
     if config.keep_memory {
         memory::keep_freed_memory();
     }
+    if config.touch_memory
+        && let Err(error) = memory::bring_in(config.memory_bytes * config.core_count() as u64)
+    {
+        tracing::warn!(%error, "touch_memory: no thread for it; pages come as they are used");
+    }
     // A refusal was among the warnings above.
     let _awake = config.wakeup_latency.and_then(|limit| wakeup::limit_wakeup(limit).ok());
     let data_dir = data_dir::take(&config)?;

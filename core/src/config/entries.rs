@@ -231,6 +231,13 @@ pub const ENTRIES: &[Entry] = &[
     ),
     entry(
         CORES,
+        "touch_memory",
+        Kind::Boolean,
+        "false",
+        "Whether `memory_bytes` of each core are taken from the kernel at start, in the background, instead of page by page as they are first used. A first use costs a request up to milliseconds (on a virtual machine tens of them); the process has its full size from the start. Needs `keep_memory`.",
+    ),
+    entry(
+        CORES,
         "cache_percent",
         Kind::Count(1, 80),
         "40",

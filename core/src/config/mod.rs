@@ -118,6 +118,8 @@ pub struct Config {
     pub memory_bytes: u64,
     /// Whether freed memory stays with the process.
     pub keep_memory: bool,
+    /// Whether the budgets of all cores are touched at start.
+    pub touch_memory: bool,
     /// Percent of `memory_bytes` for the tail and read cache.
     pub cache_percent: u8,
     /// Percent of `memory_bytes` for batches not yet drained into segments.
@@ -204,6 +206,7 @@ impl Config {
             wakeup_latency: settings.optional_count("wakeup_latency_us")?.map(Duration::from_micros),
             memory_bytes,
             keep_memory: settings.boolean("keep_memory")?,
+            touch_memory: settings.boolean("touch_memory")?,
             cache_percent: settings.count("cache_percent")?,
             dirty_percent: settings.count("dirty_percent")?,
             compaction_percent: settings.count("compaction_percent")?,
@@ -290,6 +293,12 @@ impl Config {
     }
 
     fn check_memory(&self) -> Result<(), ConfigError> {
+        if self.touch_memory && !self.keep_memory {
+            return Err(ConfigError::Conflict {
+                what: "touch_memory without keep_memory would give back what it has just taken".to_owned(),
+                advice: "set keep_memory to true or touch_memory to false".to_owned(),
+            });
+        }
         let frame_bytes = self.frame_bytes_max as u64;
         if frame_bytes <= self.memory_bytes / 2 {
             return Ok(());

@@ -19,8 +19,9 @@ pub const PROFILES: &[Profile] = &[
               they wait in a busy loop of the kernel (or in the lightest sleep it has) instead of a deep sleep, which \
               takes no time from any program but costs the power of a busy machine, and on a virtual machine \
               without dedicated processors the host sees them as busy. A core also looks for work for 50 us before it \
-              sleeps, up to 5 % of a CPU at 1,000 requests per second.",
-        presets: &[("spin_us", "50"), ("wakeup_latency_us", "0")],
+              sleeps, up to 5 % of a CPU at 1,000 requests per second. The process takes the whole of its memory budget \
+              at start.",
+        presets: &[("spin_us", "50"), ("wakeup_latency_us", "0"), ("touch_memory", "true")],
     },
     Profile {
         name: "balanced",

@@ -124,6 +124,7 @@ fn impossible_combinations_are_refused() {
         &[("cache_percent", "60"), ("dirty_percent", "31")][..],
         &[("frame_bytes_max", "64KiB")],
         &[("memory_bytes", "32MiB")],
+        &[("keep_memory", "false"), ("touch_memory", "true")],
         &[("wal_file_bytes", "1048577")],
         &[("listen", "127.0.0.1:65535"), ("cores", "2")],
         &[("admin", "127.0.0.1:9093"), ("cores", "2")],
@@ -195,7 +196,7 @@ fn a_profile_sets_what_nobody_set() {
         (7, 128 << 20, 2)
     );
     let latency = Config::load(&command_line(&[("profile", "latency")])).unwrap();
-    assert_eq!(latency.wakeup_latency, Some(Duration::ZERO));
+    assert_eq!((latency.wakeup_latency, latency.touch_memory), (Some(Duration::ZERO), true));
     assert_eq!(Config::defaults().unwrap().wakeup_latency, None);
     assert!(refusal(&command_line(&[("profile", "fast")])).contains("latency, balanced, dense"));
 }
