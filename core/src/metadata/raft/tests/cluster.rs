@@ -279,6 +279,13 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    /// The network knows the nodes, and they the network: without this every seed's nodes and logs stay in memory.
+    fn drop(&mut self) {
+        self.ids().into_iter().for_each(|id| self.network.unplug(id));
+    }
+}
+
 /// Runs in the name of a node, so that what it starts is the node's.
 fn run_as<T: 'static>(id: Id, future: impl Future<Output = T> + 'static) -> Option<T> {
     let result = Rc::new(RefCell::new(None));
