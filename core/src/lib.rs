@@ -11,6 +11,7 @@ pub mod config;
 pub mod coordinator;
 pub mod doctor;
 pub mod fatal;
+pub mod fields;
 pub mod kafka;
 pub mod metadata;
 pub mod native;

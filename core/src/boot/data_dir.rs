@@ -44,7 +44,7 @@ pub struct DataDir {
 /// When it is another node's, of a newer format, in use, or cannot be used.
 pub fn take(config: &Config) -> Result<DataDir, Fatal> {
     let dir = config.data_dir.as_path();
-    fs::create_dir_all(dir).map_err(|error| unusable(dir, &error))?;
+    make(dir).map_err(|error| unusable(dir, &error))?;
     let lock = lock(dir)?;
     let path = dir.join(NODE_FILE);
     match fs::read_to_string(&path) {
@@ -64,6 +64,20 @@ pub fn take(config: &Config) -> Result<DataDir, Fatal> {
         }
         Err(error) => Err(unusable(dir, &error)),
     }
+}
+
+/// Makes the directory and those above it that are not there, each durable in its parent: what is written into a
+/// directory that a power cut takes away is gone with it, however durably it was written.
+fn make(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(dir)?;
+    for made in missing.into_iter().rev() {
+        if let Some(parent) = made.parent() {
+            let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+            File::open(parent)?.sync_all()?;
+        }
+    }
+    Ok(())
 }
 
 fn lock(dir: &Path) -> Result<File, Fatal> {
@@ -139,15 +153,16 @@ mod tests {
     #[test]
     fn belongs_to_one_process_and_one_node() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let first = take(&config(dir.path(), 1)).expect("is empty");
+        let place = dir.path().join("not/there/yet");
+        let first = take(&config(&place, 1)).expect("is made");
         assert!(first.is_new);
-        assert!(matches!(take(&config(dir.path(), 1)), Err(Fatal::DataDirInUse { .. })));
+        assert!(matches!(take(&config(&place, 1)), Err(Fatal::DataDirInUse { .. })));
         let cluster = first.node.cluster_id.clone();
         drop(first);
-        let again = take(&config(dir.path(), 1)).expect("is free again");
+        let again = take(&config(&place, 1)).expect("is free again");
         assert_eq!((again.is_new, &again.node.cluster_id), (false, &cluster));
         drop(again);
-        assert!(matches!(take(&config(dir.path(), 2)), Err(Fatal::DataDirForeign { .. })));
+        assert!(matches!(take(&config(&place, 2)), Err(Fatal::DataDirForeign { .. })));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use heddle_proto::ids::TopicId;
 
 use super::*;
 use crate::metadata::{
+    frame::BLOCK_BYTES,
     image::PortMode,
     quota::{Entity, Limited, QuotaChange, Who},
 };

@@ -5,11 +5,13 @@
 //! newest [`ClusterImage`] and never waits for another core to look something up.
 
 pub mod command;
+mod frame;
 pub mod image;
 pub mod internal;
 pub mod log;
 pub mod name;
 pub mod quota;
+pub mod raft;
 pub mod service;
 pub mod snapshot;
 pub mod topic_config;

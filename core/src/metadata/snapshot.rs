@@ -1,6 +1,9 @@
 //! The image as it is written to a snapshot file.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use heddle_proto::ids::{NodeId, TopicId};
 use serde::{Deserialize, Serialize};
@@ -23,6 +26,20 @@ pub struct Snapshot {
     producer_id_next: i64,
     #[serde(default)]
     quotas: Vec<Quota>,
+    /// Who agreed on all this; nothing where a node was alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<Members>,
+}
+
+/// Who takes part in the agreement, as of the entry that says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Members {
+    /// Term and index of that entry; nothing when none was ever set.
+    pub set_at: Option<(u64, u64)>,
+    /// The voters; two sets while one replaces the other.
+    pub voters: Vec<BTreeSet<u64>>,
+    /// Where each node is reached, those that only learn included.
+    pub nodes: Vec<(u64, String)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,7 +99,13 @@ impl Snapshot {
                 .iter()
                 .map(|(entity, limits)| Quota { entity: entity.clone(), limits: limits.clone() })
                 .collect(),
+            members: None,
         }
+    }
+
+    /// Index of the last command in it.
+    pub fn index(&self) -> u64 {
+        self.index
     }
 
     /// The image it was taken of.
