@@ -34,7 +34,7 @@
 //! # Where things are
 //!
 //! [`stream`] carries what all partitions of a core say to those of another. [`primary`] commits and changes the in-sync set, with [`catch_up`] for what each backup is sent next; [`backup`] and
-//! [`history`] find where two logs part; [`quorum`] counts; [`rules`] names every rule, so that a test can take one out.
+//! [`history`] find where two logs part; [`placement`] chooses nodes; [`quorum`] counts; [`rules`] names every rule, so that a test can take one out.
 
 pub mod backup;
 pub mod catch_up;
@@ -42,6 +42,7 @@ pub mod history;
 pub mod io;
 pub mod leadership;
 pub mod message;
+pub mod placement;
 pub mod primary;
 pub mod quorum;
 pub mod replica;
