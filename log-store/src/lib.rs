@@ -13,6 +13,8 @@ mod event;
 mod layout;
 mod log;
 mod options;
+mod pacer;
+mod scrub;
 mod segment;
 mod store;
 mod types;

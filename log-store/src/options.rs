@@ -77,6 +77,10 @@ pub struct Options {
     pub compaction_io_bytes: usize,
     /// Bytes that compaction reads and writes in a second at most, so that producers do not wait for it.
     pub compaction_bytes_per_second: u64,
+    /// Within this time every byte in segments is read again and held against its checksum. Zero: never.
+    pub scrub_interval: Duration,
+    /// Bytes that the scrub reads in a second at most, even if the interval is not kept then.
+    pub scrub_bytes_per_second: u64,
     /// Logs recovered at once.
     pub recoveries_in_flight_max: usize,
     /// Segment writes use `O_DSYNC` instead of a sync per drain.
@@ -118,6 +122,8 @@ impl Default for Options {
             compaction_map_bytes_max: 16 * MIB,
             compaction_io_bytes: 256 * KIB,
             compaction_bytes_per_second: 64 * MIB as u64,
+            scrub_interval: Duration::from_secs(7 * 24 * 3600),
+            scrub_bytes_per_second: 64 * MIB as u64,
             recoveries_in_flight_max: 32,
             segment_dsync: false,
         }
@@ -159,6 +165,7 @@ impl Options {
             (self.open_files_max > 0, "open_files_max must not be 0"),
             (is_blocks(self.compaction_io_bytes), "compaction_io_bytes must be a multiple of 4096"),
             (self.compaction_bytes_per_second > 0, "compaction_bytes_per_second must not be 0"),
+            (self.scrub_bytes_per_second > 0, "scrub_bytes_per_second must not be 0"),
             (self.recoveries_in_flight_max > 0, "recoveries_in_flight_max must not be 0"),
             (
                 self.read_ahead_bytes_min <= self.read_ahead_bytes_max,

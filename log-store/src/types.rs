@@ -164,7 +164,7 @@ pub struct WriteTimes {
 /// What the store asks of the owner of the logs. Called from inside the store's futures, never with anything borrowed.
 pub trait Hooks {
     /// Everything below `upto` of `log` is on stable storage, by a write with these `times`. For one log `upto` only
-    /// grows, but for a cut.
+    /// grows, but for a cut; until that is made it may still tell of records that are taken back.
     fn durable(&self, log: LogId, upto: Offset, times: WriteTimes);
 
     /// Opaque state of the owner as of everything appended so far (producer table, epoch history), to be given back

@@ -154,6 +154,9 @@ pub fn store_samples(stats: &Stats) -> Vec<Sample> {
         compaction_written_bytes "Bytes that compaction wrote",
         compaction_segments "Segments that compaction wrote anew",
         compaction_records_removed "Records that compaction removed",
+        scrubs "Passes of the scrub over all partitions",
+        scrub_read_bytes "Bytes that the scrub read",
+        scrub_unreadable_segments "Segments that the disk refused to read for the scrub",
         wal_stalls "Times the write-ahead log had no room for a group",
     );
     let compaction = stats.compaction;
@@ -198,6 +201,12 @@ pub fn store_samples(stats: &Stats) -> Vec<Sample> {
             "How long the last run of compaction took",
             u64::try_from(compaction.took.as_millis()).unwrap_or(u64::MAX),
         ),
+        (
+            "log_scrub_ended_seconds",
+            "When the last pass of the scrub ended, in seconds since 1970",
+            stats.scrub_ended_at,
+        ),
+        ("log_scrub_took_seconds", "How long the last pass of the scrub took", stats.scrub_took.as_secs()),
     ];
     samples.extend(gauges.map(|(name, help, value)| Sample { name, help, kind: Kind::Gauge, value }));
     samples

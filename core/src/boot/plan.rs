@@ -86,6 +86,8 @@ impl Plan {
             compaction_map_bytes_max: config.compaction_bytes() as usize,
             compaction_bytes_per_second: config.compaction_bytes_per_second,
             compaction_interval: config.compaction_interval,
+            scrub_interval: config.scrub_interval,
+            scrub_bytes_per_second: config.scrub_bytes_per_second,
             ..Options::default()
         }
     }

@@ -273,6 +273,20 @@ pub const ENTRIES: &[Entry] = &[
     ),
     entry(
         STORAGE,
+        "scrub_interval_hours",
+        Kind::Count(0, 8760),
+        "168",
+        "Within this time every byte in segments is read again and held against its checksum, in the background, so that rot is found while a backup can still mend it. 0: never.",
+    ),
+    entry(
+        STORAGE,
+        "scrub_bytes_per_second",
+        Kind::Bytes(MIB, TIB),
+        "64MiB",
+        "Bytes that the scrub of one core reads in a second at most. It reads only as fast as the interval asks for; where this is too little for that, the log says so.",
+    ),
+    entry(
+        STORAGE,
         "wal_file_bytes",
         Kind::Bytes(MIB, GIB),
         "64MiB",

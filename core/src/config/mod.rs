@@ -130,6 +130,10 @@ pub struct Config {
     pub compaction_bytes_per_second: u64,
     /// How often a core looks for something to compact.
     pub compaction_interval: Duration,
+    /// Within this time every byte in segments is read again; zero: never.
+    pub scrub_interval: Duration,
+    /// Bytes that the scrub of one core reads in a second at most.
+    pub scrub_bytes_per_second: u64,
     /// Size of one WAL file.
     pub wal_file_bytes: u64,
     /// WAL files of one core.
@@ -212,6 +216,8 @@ impl Config {
             compaction_percent: settings.count("compaction_percent")?,
             compaction_bytes_per_second: settings.bytes("compaction_bytes_per_second")?,
             compaction_interval: Duration::from_millis(settings.count("compaction_interval_ms")?),
+            scrub_interval: Duration::from_hours(settings.count("scrub_interval_hours")?),
+            scrub_bytes_per_second: settings.bytes("scrub_bytes_per_second")?,
             wal_file_bytes: settings.bytes("wal_file_bytes")?,
             wal_files_max: settings.count("wal_files_max")?,
             groups_in_flight_max: settings.count("groups_in_flight_max")?,

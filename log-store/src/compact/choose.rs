@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use heddle_proto::ids::{Offset, Timestamp};
 
-use super::{Progress, SegmentRef};
+use super::Progress;
 use crate::codec::BLOCK_BYTES;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::log::Log;
 use crate::log::inner::LogInner;
+use crate::segment::SegmentRef;
 use crate::segment::drain_header::DrainHeader;
 use crate::store::shared::Store;
 use crate::types::Compaction;

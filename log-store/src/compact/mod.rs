@@ -13,9 +13,7 @@
 pub(crate) mod choose;
 pub(crate) mod filter;
 pub(crate) mod offset_map;
-pub(crate) mod pacer;
 pub(crate) mod plan;
-pub(crate) mod reader;
 pub(crate) mod run;
 pub(crate) mod swap;
 pub(crate) mod transactions;
@@ -24,7 +22,7 @@ pub(crate) mod writer;
 use std::cell::Cell;
 use std::time::Duration;
 
-use heddle_proto::ids::{Offset, Timestamp};
+use heddle_proto::ids::Offset;
 
 /// What is known of one compacted log between runs. Lost at a restart: the segments themselves tell how far they are
 /// compacted.
@@ -46,17 +44,6 @@ impl Progress {
         let all = self.clean_bytes + self.dirty_bytes;
         (self.dirty_bytes * 1000).checked_div(all).unwrap_or(0)
     }
-}
-
-/// One closed segment as a run sees it.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(crate) struct SegmentRef {
-    pub(crate) base: Offset,
-    pub(crate) end: Offset,
-    pub(crate) version: u32,
-    pub(crate) data_bytes: u64,
-    /// When the last of the tombstones inside may go, as far as this process wrote them.
-    pub(crate) tombstones_due: Option<Timestamp>,
 }
 
 /// What the store says about compaction as a whole.

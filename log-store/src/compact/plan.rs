@@ -1,6 +1,6 @@
 //! Which segments are written into one: neighbours, as long as the result is no larger than a segment may be.
 
-use super::SegmentRef;
+use crate::segment::SegmentRef;
 
 /// Most segments made into one at a time, so that taking their place is done quickly.
 const GROUP_SEGMENTS_MAX: usize = 64;

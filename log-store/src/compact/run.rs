@@ -8,17 +8,17 @@ use heddle_proto::batch::{self, BatchHeader, Compression};
 use heddle_proto::ids::{Epoch, Offset};
 use heddle_proto::limits::DECOMPRESSED_BYTES_MAX;
 
-use super::SegmentRef;
 use super::choose::Chosen;
 use super::filter::{Filter, Verdict};
 use super::offset_map::OffsetMap;
 use super::plan;
-use super::reader::{BatchReader, Stop};
 use super::transactions::Transactions;
 use super::writer::{Made, SegmentWriter};
 use crate::disk::Disk;
 use crate::error::StorageError;
 use crate::log::inner::LogInner;
+use crate::segment::SegmentRef;
+use crate::segment::reader::{BatchReader, Pace, Stop};
 use crate::store::shared::Store;
 use crate::store::stats::add;
 use crate::types::Compaction;
@@ -116,6 +116,10 @@ impl<'a, D: Disk> Run<'a, D> {
         }
     }
 
+    fn pace(&self) -> Pace<'a> {
+        Pace { pacer: &self.store.compaction_pacer, read_bytes: &self.store.counters.compaction_read_bytes }
+    }
+
     fn clean_upto(&self) -> Offset {
         self.log.compaction.get().map_or(Offset::ZERO, |known| known.clean_upto)
     }
@@ -163,7 +167,7 @@ impl<'a, D: Disk> Run<'a, D> {
         let mut map = OffsetMap::new(bytes_max.min(usize::try_from(dirty_bytes).unwrap_or(bytes_max)), from);
         for segment in segments {
             self.check_wanted()?;
-            let mut reader = BatchReader::open(self.store, self.log, segment).await?;
+            let mut reader = BatchReader::open(self.store, self.log, segment, self.pace()).await?;
             while let Some((header, bytes)) = reader.next().await? {
                 if header.next_offset() <= from {
                     continue;
@@ -209,7 +213,7 @@ impl<'a, D: Disk> Run<'a, D> {
         segments.retain(|segment| segment.end > from);
         'all: for segment in segments {
             self.check_wanted()?;
-            let mut reader = BatchReader::open(self.store, self.log, segment).await?;
+            let mut reader = BatchReader::open(self.store, self.log, segment, self.pace()).await?;
             while let Some((header, bytes)) = reader.next().await? {
                 transactions.note(&header, &bytes);
                 if transactions.memory_bytes() > self.store.options.compaction_map_bytes_max {
@@ -264,7 +268,7 @@ impl<'a, D: Disk> Run<'a, D> {
     /// stands behind the segment only if nothing would.
     async fn would_change(&self, segment: SegmentRef, filter: &mut Filter<'_>) -> Result<bool, Stop> {
         let mut trial = filter.clone();
-        let mut reader = BatchReader::open(self.store, self.log, segment).await?;
+        let mut reader = BatchReader::open(self.store, self.log, segment, self.pace()).await?;
         while let Some((header, bytes)) = reader.next().await? {
             let verdict = trial.judge(&header, &bytes, || self.is_last(&header));
             if verdict != Verdict::Keep && !header.is_hole() {
@@ -308,7 +312,7 @@ impl<'a, D: Disk> Run<'a, D> {
         let (mut epoch, mut end) = (Epoch::new(0), Offset::ZERO);
         for segment in group {
             self.check_wanted()?;
-            let mut reader = BatchReader::open(self.store, self.log, *segment).await?;
+            let mut reader = BatchReader::open(self.store, self.log, *segment, self.pace()).await?;
             while let Some((header, bytes)) = reader.next().await? {
                 epoch = header.epoch;
                 match filter.judge(&header, &bytes, || self.is_last(&header)) {

@@ -8,14 +8,14 @@ use std::rc::Rc;
 
 use heddle_proto::ids::Offset;
 
-use super::SegmentRef;
-use super::reader::Stop;
 use super::writer::Made;
 use crate::disk::{DirEntry, Disk};
 use crate::error::{IoContext, StorageError};
 use crate::layout;
 use crate::log::inner::LogInner;
 use crate::segment::Segment;
+use crate::segment::SegmentRef;
+use crate::segment::reader::Stop;
 use crate::store::retention::remove_if_there;
 use crate::store::shared::Store;
 

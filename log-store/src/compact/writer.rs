@@ -7,7 +7,6 @@ use bytes::Bytes;
 use heddle_proto::batch::{self, BATCH_HEADER_BYTES, BatchHeader};
 use heddle_proto::ids::{Epoch, Offset, Timestamp};
 
-use super::reader::Stop;
 use crate::codec::align_up;
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{CREATE, IoContext, RESERVE};
@@ -16,6 +15,7 @@ use crate::log::inner::LogInner;
 use crate::segment::drain_header::{DRAIN_HEADER_BYTES, DrainHeader};
 use crate::segment::index::{Index, IndexEntry};
 use crate::segment::markers::PlacedMarker;
+use crate::segment::reader::Stop;
 use crate::store::retention::remove_if_there;
 use crate::store::shared::Store;
 use crate::store::stats::add;
@@ -159,7 +159,7 @@ impl<'a, D: Disk> SegmentWriter<'a, D> {
         self.position += padded;
         self.index.data_bytes = self.position;
         add(&self.store.counters.compaction_written_bytes, padded);
-        self.store.compaction_pacer.pay(padded as usize, &self.store.disk, &self.store.options).await;
+        self.store.compaction_pacer.pay(padded as usize, &self.store.disk).await;
         Ok(())
     }
 

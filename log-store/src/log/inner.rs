@@ -10,8 +10,9 @@ use heddle_proto::batch::BatchHeader;
 use heddle_proto::ids::{Offset, Timestamp, TopicPartition};
 
 use super::tail::Tail;
-use crate::compact::{Progress, SegmentRef};
+use crate::compact::Progress;
 use crate::event::{Event, Lock};
+use crate::segment::SegmentRef;
 use crate::segment::drain_header::DrainHeader;
 use crate::segment::markers::PlacedMarker;
 use crate::segment::{Segment, Segments};
@@ -284,15 +285,14 @@ impl LogInner {
     pub(crate) fn closed_segments(&self, upto: Offset) -> Vec<SegmentRef> {
         let segments = self.segments.borrow();
         let closed = segments.iter().take_while(|segment| segment.sealed && segment.end <= upto);
-        closed
-            .map(|segment| SegmentRef {
-                base: segment.base,
-                end: segment.end,
-                version: segment.version,
-                data_bytes: segment.data_bytes,
-                tombstones_due: segment.tombstones_due,
-            })
-            .collect()
+        closed.map(SegmentRef::from).collect()
+    }
+
+    /// The first segment from `from` on that holds anything, closed or not. `None` where known damage begins.
+    pub(crate) fn segment_from(&self, from: Offset) -> Option<SegmentRef> {
+        let segments = self.segments.borrow();
+        let segment = segments.iter().find(|segment| segment.base >= from && segment.end > segment.base)?;
+        self.damage_offset().is_none_or(|damage| segment.end <= damage).then(|| segment.into())
     }
 
     /// Where drains must stop for a moment, so that a staged snapshot fits the segments exactly.

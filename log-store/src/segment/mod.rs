@@ -6,6 +6,7 @@ pub mod files;
 pub mod index;
 pub mod index_file;
 pub mod markers;
+pub(crate) mod reader;
 pub mod scan;
 pub mod walk;
 
@@ -14,7 +15,6 @@ use std::time::Duration;
 
 use heddle_proto::ids::{Offset, Timestamp};
 
-use crate::compact::SegmentRef;
 use index::Index;
 
 /// Version of a segment that was not compacted, so of the one being filled.
@@ -83,6 +83,29 @@ impl Segment {
             max_timestamp: None,
             index: None,
             index_from: 0,
+        }
+    }
+}
+
+/// One segment as those see it that read it whole in the background.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(crate) struct SegmentRef {
+    pub(crate) base: Offset,
+    pub(crate) end: Offset,
+    pub(crate) version: u32,
+    pub(crate) data_bytes: u64,
+    /// When the last of the tombstones inside may go, as far as this process wrote them.
+    pub(crate) tombstones_due: Option<Timestamp>,
+}
+
+impl From<&Segment> for SegmentRef {
+    fn from(segment: &Segment) -> Self {
+        Self {
+            base: segment.base,
+            end: segment.end,
+            version: segment.version,
+            data_bytes: segment.data_bytes,
+            tombstones_due: segment.tombstones_due,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The background loop: drains, the next WAL file, release of old ones, flush deadlines, retention, free space.
+//! The background loop: drains, the next WAL file, release of old ones, flush deadlines, retention, compaction, scrub, free space.
 
 use std::pin::pin;
 use std::rc::Rc;
@@ -26,6 +26,7 @@ enum Job {
     ReleaseWal,
     Retention,
     Compaction { again: bool },
+    Scrub,
 }
 
 /// Which jobs of a kind run, and when the clock-driven ones are due.
@@ -39,6 +40,8 @@ struct Schedule {
     retention_at: Duration,
     retention_after: Option<TopicPartition>,
     compaction_at: Duration,
+    scrubbing: bool,
+    scrub_at: Duration,
 }
 
 /// Logs looked at by one retention job, so that ten thousand of them never hold up a drain.
@@ -60,6 +63,8 @@ impl<D: Disk> Store<D> {
             retention_at: now + self.options.retention_interval,
             retention_after: None,
             compaction_at: now + self.options.compaction_interval,
+            scrubbing: false,
+            scrub_at: self.first_scrub_at(),
         };
         let mut jobs = Jobs::new();
         loop {
@@ -89,7 +94,9 @@ impl<D: Disk> Store<D> {
             if self.dirty_bytes.get() > 0 { now + self.options.idle_drain_delay } else { Duration::MAX };
         let retention = if schedule.retaining { Duration::MAX } else { schedule.retention_at };
         let compaction = if schedule.compacting { Duration::MAX } else { schedule.compaction_at };
-        let next = flush.min(idle_check).min(retention).min(compaction).min(schedule.free_check_at);
+        let scrub = if schedule.scrubbing { Duration::MAX } else { schedule.scrub_at };
+        let next =
+            flush.min(idle_check).min(retention).min(compaction).min(scrub).min(schedule.free_check_at);
         next.saturating_sub(now).max(Duration::from_millis(1))
     }
 
@@ -168,6 +175,7 @@ impl<D: Disk> Store<D> {
         }
         self.start_retention(schedule, jobs);
         self.start_compaction(schedule, jobs);
+        self.start_scrub(schedule, jobs);
     }
 
     /// One run at a time: it has the memory for one map.
@@ -184,6 +192,20 @@ impl<D: Disk> Store<D> {
                 Ok(again) => (Job::Compaction { again }, Ok(())),
                 Err(error) => (Job::Compaction { again: false }, Err(error)),
             }
+        });
+    }
+
+    fn start_scrub(self: &Rc<Self>, schedule: &mut Schedule, jobs: &mut Jobs) {
+        let now = self.disk.now();
+        if schedule.scrubbing || now < schedule.scrub_at {
+            return;
+        }
+        schedule.scrub_at = self.next_scrub_at(now);
+        schedule.scrubbing = true;
+        let store = self.clone();
+        jobs.push(async move {
+            store.scrub().await;
+            (Job::Scrub, Ok(()))
         });
     }
 
@@ -366,6 +388,7 @@ impl Schedule {
             Job::PrepareWal => self.preparing = false,
             Job::ReleaseWal => self.releasing = false,
             Job::Retention => self.retaining = false,
+            Job::Scrub => self.scrubbing = false,
             Job::Compaction { again } => {
                 self.compacting = false;
                 if again {

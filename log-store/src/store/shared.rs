@@ -10,13 +10,14 @@ use heddle_proto::ids::{CoreId, Offset, TopicPartition};
 
 use super::stats::{CompactionStats, Counters, Stats, add};
 use crate::compact::Gauges;
-use crate::compact::pacer::Pacer;
 use crate::disk::Disk;
 use crate::event::Event;
 use crate::layout;
 use crate::log::cursor::Cursors;
 use crate::log::inner::LogInner;
 use crate::options::Options;
+use crate::pacer::Pacer;
+use crate::scrub;
 use crate::segment::files::FileCache;
 use crate::segment::index::Index;
 use crate::segment::index_file::{self, IndexCache};
@@ -78,6 +79,8 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) counters: Counters,
     pub(crate) compaction: Gauges,
     pub(crate) compaction_pacer: Pacer,
+    pub(crate) scrub: scrub::Gauges,
+    pub(crate) scrub_pacer: Pacer,
     pub(crate) commit_event: Event,
     pub(crate) background_event: Event,
     /// Something advanced that a waiting job may depend on.
@@ -122,7 +125,9 @@ impl<D: Disk> Store<D> {
             cursors: Cursors::new(options.read_cursors_max),
             counters: Counters::default(),
             compaction: Gauges::default(),
-            compaction_pacer: Pacer::default(),
+            compaction_pacer: Pacer::new(options.compaction_bytes_per_second),
+            scrub: scrub::Gauges::default(),
+            scrub_pacer: Pacer::new(options.scrub_bytes_per_second),
             commit_event: Event::default(),
             background_event: Event::default(),
             progress: Event::default(),
@@ -350,6 +355,8 @@ impl<D: Disk> Store<D> {
             disk_full: self.disk_full.get(),
             damaged_logs: logs.values().filter(|log| log.damage_offset().is_some()).count(),
             compaction: self.compaction_stats(logs.values()),
+            scrub_ended_at: self.scrub.ended_at.get(),
+            scrub_took: self.scrub.took.get(),
         }
     }
 

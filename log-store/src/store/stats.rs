@@ -69,6 +69,12 @@ counters! {
     compaction_segments,
     /// Records that compaction removed.
     compaction_records_removed,
+    /// Passes of the scrub over all logs.
+    scrubs,
+    /// Bytes that the scrub read.
+    scrub_read_bytes,
+    /// Segments that the disk refused to read for the scrub.
+    scrub_unreadable_segments,
     /// Times the WAL had no room for a group.
     wal_stalls,
 }
@@ -105,6 +111,10 @@ pub struct Stats {
     pub damaged_logs: usize,
     /// Compaction as it stands.
     pub compaction: CompactionStats,
+    /// Wall time at which the last pass of the scrub ended, in seconds since 1970; 0 before the first.
+    pub scrub_ended_at: u64,
+    /// How long it took.
+    pub scrub_took: std::time::Duration,
 }
 
 /// Compaction of one store as it stands. What it did so far is among the counters.

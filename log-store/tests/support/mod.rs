@@ -52,6 +52,7 @@ pub fn tiny() -> Options {
         compaction_map_bytes_max: 400,
         compaction_io_bytes: 8 << 10,
         compaction_bytes_per_second: 2 << 20,
+        scrub_interval: Duration::from_secs(2),
         ..Options::default()
     }
 }

@@ -1,14 +1,17 @@
-//! Reads the batches of one closed segment in order, each verified, for compaction.
+//! Reads the batches of one segment in order, each verified, at the pace of the background: for compaction and for scrubbing.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use bytes::Bytes;
 use heddle_proto::batch::BatchHeader;
+use heddle_proto::ids::Offset;
 
 use super::SegmentRef;
 use crate::disk::{Disk, OpenMode};
 use crate::error::{IoContext, StorageError};
 use crate::log::inner::LogInner;
+use crate::pacer::Pacer;
 use crate::segment::scan::Window;
 use crate::segment::walk::{Step, Walker};
 use crate::store::shared::Store;
@@ -44,6 +47,15 @@ pub(crate) struct BatchReader<'a, D: Disk> {
     file: Rc<D::File>,
     walker: Walker,
     window: Window,
+    pace: Pace<'a>,
+}
+
+/// At whose cost a segment is read.
+#[derive(Copy, Clone)]
+pub(crate) struct Pace<'a> {
+    pub(crate) pacer: &'a Pacer,
+    /// Counts what is read.
+    pub(crate) read_bytes: &'a Cell<u64>,
 }
 
 impl<'a, D: Disk> BatchReader<'a, D> {
@@ -52,6 +64,7 @@ impl<'a, D: Disk> BatchReader<'a, D> {
         store: &'a Store<D>,
         log: &'a LogInner,
         segment: SegmentRef,
+        pace: Pace<'a>,
     ) -> Result<Self, Stop> {
         let path = store.segment_path(log, segment.base);
         let mode = OpenMode::EXISTING.dsync(store.options.segment_dsync);
@@ -61,7 +74,7 @@ impl<'a, D: Disk> BatchReader<'a, D> {
             other => other.context("open", &path).map_err(Stop::Unreadable)?,
         };
         let walker = Walker::at_drain(log.owner, segment.base, 0, segment.base);
-        Ok(Self { store, log, segment, file, walker, window: Window::default() })
+        Ok(Self { store, log, segment, file, walker, window: Window::default(), pace })
     }
 
     /// The next batch, `None` at the end.
@@ -85,12 +98,17 @@ impl<'a, D: Disk> BatchReader<'a, D> {
         let window = Window::load(&*self.file, options, position, bytes, wanted, data_end).await;
         let path = self.store.segment_path(self.log, self.segment.base);
         self.window = window.context("read", &path).map_err(Stop::Unreadable)?;
-        add(&self.store.counters.compaction_read_bytes, self.window.bytes.len() as u64);
-        self.store.compaction_pacer.pay(self.window.bytes.len(), &self.store.disk, options).await;
+        add(self.pace.read_bytes, self.window.bytes.len() as u64);
+        self.pace.pacer.pay(self.window.bytes.len(), &self.store.disk).await;
         if self.window.end() < position + bytes as u64 {
             return Err(self.damaged()); // the file was cut
         }
         Ok(())
+    }
+
+    /// The offset the next batch begins with: all before it was what was written.
+    pub(crate) fn expected(&self) -> Offset {
+        self.walker.expected
     }
 
     fn damaged(&self) -> Stop {

@@ -1,14 +1,14 @@
-//! How fast compaction may go: so many bytes a second, and never long without letting others run.
+//! How fast a background reader may go: so many bytes a second, and never long without letting others run.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use crate::disk::Disk;
-use crate::options::Options;
 
 /// Bytes that were read or written and not waited for yet.
-#[derive(Default)]
+#[derive(Debug)]
 pub(crate) struct Pacer {
+    bytes_per_second: Cell<u64>,
     debt_bytes: Cell<u64>,
 }
 
@@ -16,11 +16,19 @@ pub(crate) struct Pacer {
 const SLEEP_MIN: Duration = Duration::from_millis(2);
 
 impl Pacer {
+    pub(crate) fn new(bytes_per_second: u64) -> Self {
+        Self { bytes_per_second: Cell::new(bytes_per_second), debt_bytes: Cell::default() }
+    }
+
+    pub(crate) fn set_rate(&self, bytes_per_second: u64) {
+        self.bytes_per_second.set(bytes_per_second);
+    }
+
     /// Waits for as long as reading or writing `bytes` may take.
-    pub(crate) async fn pay<D: Disk>(&self, bytes: usize, disk: &D, options: &Options) {
+    pub(crate) async fn pay<D: Disk>(&self, bytes: usize, disk: &D) {
         let debt = self.debt_bytes.get() + bytes as u64;
         self.debt_bytes.set(debt);
-        let wait = owed(debt, options.compaction_bytes_per_second);
+        let wait = owed(debt, self.bytes_per_second.get());
         if wait < SLEEP_MIN {
             return futures_lite::future::yield_now().await;
         }
