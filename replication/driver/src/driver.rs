@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use heddle_log_store::{AppendError, Damage, Disk, Log, LogId, LogStore, ReadError};
+use heddle_log_store::{AppendError, Damage, Disk, Log, LogId, LogStore};
 use heddle_proto::batch::{self, BatchError, BatchHeader};
 use heddle_proto::ids::{Epoch, NodeId, Offset, TopicPartition};
 use heddle_replication::history::History;
@@ -80,7 +80,7 @@ pub enum Event {
     Stopped(TopicPartition),
     /// The replica must not go on; an operator has to look.
     Halted(TopicPartition, Fault),
-    /// The log turned out to be damaged: it is to be mended at a new start of the replica.
+    /// The log turned out to be damaged, whoever read it, and the next start will know: it is to be mended there.
     Damaged(TopicPartition, Damage),
     /// A batch could not be appended although there was room a moment ago: the process has to stop.
     Broken(TopicPartition, String),
@@ -288,8 +288,8 @@ impl<D: Disk> Driver<D> {
         let Some(hosted) = self.hosted.get(&said.partition) else { return };
         let Some(carried) = checked_batches(&said) else { return };
         let bytes: usize = carried.iter().map(|(batch, _)| batch.len()).sum();
-        if let Some(damage) = hosted.log.damage().filter(|_| bytes > 0) {
-            return self.events.push(Event::Damaged(said.partition, damage));
+        if bytes > 0 && hosted.log.damage().is_some() {
+            return; // The next tick sees to it.
         }
         let takes = !self.store.is_full() && self.store.has_room(bytes);
         if bytes > 0 && !takes {
@@ -315,6 +315,7 @@ impl<D: Disk> Driver<D> {
                 self.report_durable(now, partition);
                 self.tell_committed(partition);
             }
+            Done::Damage(partition) => self.tell_damage(partition),
             Done::Promises => {
                 for partition in self.writing.take().unwrap_or_default() {
                     self.take(now, partition, Input::Recorded, &[]);
@@ -322,15 +323,29 @@ impl<D: Disk> Driver<D> {
             }
             Done::Flushed => {}
             Done::Read { peer, connection, partition, ticket, batches } => {
-                if let Err(ReadError::Damaged(damage)) = &batches {
-                    self.events.push(Event::Damaged(partition, damage.clone()));
-                }
                 let batches = batches.unwrap_or_default();
                 if self.connections.get(&peer).is_some_and(|known| known.number == connection) {
                     self.answer_read(now, peer, partition, ticket, batches);
                 }
             }
         }
+    }
+
+    /// Whoever reads a log may find damage in it: a stream, a client, the store itself.
+    pub(crate) fn look_for_damage(&mut self, partition: TopicPartition) {
+        let Some(hosted) = self.hosted.get_mut(&partition) else { return };
+        if !hosted.is_damaged && hosted.log.damage().is_some() {
+            hosted.is_damaged = true;
+            self.jobs.push(Job::Damage { partition, log: hosted.log.clone() });
+        }
+    }
+
+    /// A cut may have taken the damage away meanwhile.
+    fn tell_damage(&mut self, partition: TopicPartition) {
+        let Some(hosted) = self.hosted.get_mut(&partition) else { return };
+        let damage = hosted.log.damage();
+        hosted.is_damaged = damage.is_some();
+        self.events.extend(damage.map(|damage| Event::Damaged(partition, damage)));
     }
 
     pub(crate) fn take(
