@@ -223,9 +223,9 @@ fn who_has_been_greeted_hears_what_is_committed_without_any_records() {
     };
     let alone = |committed| Message::Commit { epoch: Epoch::new(1), life: Life(1), committed: at(committed) };
     let mut peer = Peer::new(10);
-    peer.say(ms(0), 1, welcome(0), Pace::Hot);
-    peer.say(ms(0), 2, welcome(4), Pace::Hot);
-    peer.say(ms(0), 3, append(1, 7, 7), Pace::Hot);
+    peer.say(1, welcome(0), Pace::Hot);
+    peer.say(2, welcome(4), Pace::Hot);
+    peer.say(3, append(1, 7, 7), Pace::Hot);
     peer.pump(ms(0));
     peer.sent.clear();
     for index in [1, 3] {
