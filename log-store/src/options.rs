@@ -17,7 +17,8 @@ pub struct Options {
     pub dir: PathBuf,
     /// Size of one WAL file. Zeroed once, then recycled.
     pub wal_file_bytes: u64,
-    /// Most WAL files of one core: bounds the disk space and the time of recovery.
+    /// Most WAL files of one core with batches in them: bounds the disk space and the time of recovery. When all are full and
+    /// only state records can let go of the oldest, there is one more for those.
     pub wal_files_max: usize,
     /// Largest WAL frame, padding included. One frame is one I/O.
     pub group_bytes_max: usize,

@@ -6,7 +6,7 @@ mod support;
 use std::time::Duration;
 
 use heddle_log_store::formats::{DrainHeader, Step, View, Walker};
-use heddle_log_store::{AppendError, LogConfig, ReadError, SyncMode};
+use heddle_log_store::{AppendError, LogConfig, Options, ReadError, SyncMode};
 use heddle_proto::ids::{Offset, Timestamp};
 use support::{World, make_batch, partition, tiny};
 
@@ -268,6 +268,27 @@ fn a_wal_file_is_kept_while_it_is_the_only_copy_of_anything() {
     world.open(1).unwrap();
     assert_eq!(read_all(&mut world, 0), [Offset::ZERO]);
     assert_eq!(read_all(&mut world, 1).len(), 200);
+}
+
+/// All its files are full before anything is drained, and only state records let go of the oldest one.
+#[test]
+fn a_full_wal_has_room_for_what_lets_go_of_it() {
+    let options = Options { drain_bytes: 64 << 10, dirty_bytes_max: 1 << 20, ..tiny() };
+    let mut world = World::new(3, options, 1);
+    for round in 1..4 {
+        (0..60).for_each(|index| append(&world, index, 1, 5 << 10));
+        for index in 0..60 {
+            let log = world.log(partition(index), config());
+            world.run(log.flush()).unwrap();
+            assert_eq!(log.positions().durable, Offset::new(round));
+        }
+    }
+    assert!(world.nodes[0].store.stats().counters.wal_stalls > 0, "the WAL was never full");
+    world.wait(Duration::from_secs(3));
+    assert!(world.nodes[0].store.stats().wal_files <= tiny().wal_files_max);
+    world.crash();
+    world.open(1).unwrap();
+    (0..60).for_each(|index| assert_eq!(read_all(&mut world, index).len(), 3, "log {index}"));
 }
 
 #[test]

@@ -36,6 +36,7 @@ enum Op {
     Reopen { cores: u8 },
     Crash { cores: u8 },
     CrashTwice { cores: u8, polls: u16 },
+    CrashBusy { trims: bool, rounds: u8, bytes: u16, polls: u8, cores: u8 },
     FullDisk { appends: u8 },
 }
 
@@ -471,6 +472,15 @@ impl Test {
                 self.open_in_vain(u16::from(cores % 3) + 1, *polls);
                 self.reopen(u16::from(cores % 2) + 1);
             }
+            Op::CrashBusy { trims, rounds, bytes, polls, cores } => {
+                if *trims {
+                    // From now on only state records say where the logs begin.
+                    (0..SLOTS as u8).for_each(|slot| self.delete_records(slot, 128));
+                }
+                self.keep_busy(*rounds, *bytes, u32::from(*polls));
+                self.crash();
+                self.reopen(u16::from(cores % 3) + 1);
+            }
             Op::FullDisk { appends } => self.full_disk(*appends % 40),
         }
         self.note_durable();
@@ -480,6 +490,16 @@ impl Test {
         let model = self.models.get_mut(&slot).unwrap();
         change(model);
         self.log(slot); // takes the new configuration
+    }
+
+    /// Small batches for all logs, with so few steps in between that frames, drains and the release of WAL files overlap. Else
+    /// nothing is under way when the power fails: I/O takes steps here, and a wait lets all of it end first.
+    fn keep_busy(&mut self, rounds: u8, bytes: u16, polls: u32) {
+        let mut never: Pin<Box<dyn Future<Output = ()>>> = Box::pin(std::future::pending());
+        for _ in 0..rounds {
+            (0..SLOTS as u8).for_each(|slot| self.append_many(slot, 1, 0, bytes));
+            self.world.run_for(polls, &mut never);
+        }
     }
 
     /// Cuts the power in the middle of recovery.
@@ -555,6 +575,9 @@ fn op() -> impl Strategy<Value = Op> {
         2 => any::<u8>().prop_map(|cores| Op::Reopen { cores }),
         4 => any::<u8>().prop_map(|cores| Op::Crash { cores }),
         2 => (any::<u8>(), 0..RECOVERY_POLLS).prop_map(|(cores, polls)| Op::CrashTwice { cores, polls }),
+        3 => (any::<bool>(), 1..40u8, 50..1500u16, 1..6u8, any::<u8>()).prop_map(
+            |(trims, rounds, bytes, polls, cores)| Op::CrashBusy { trims, rounds, bytes, polls, cores }
+        ),
         1 => any::<u8>().prop_map(|appends| Op::FullDisk { appends }),
     ]
 }

@@ -96,6 +96,23 @@ impl<D: Disk> Log<D> {
         self.inner.damage()
     }
 
+    /// Waits until the next start will know of the damage that is known by now, or there is none any more. Whoever ends the
+    /// process because of damage waits for this first: otherwise the next start may take the log for whole again.
+    pub async fn damage_recorded(&self) {
+        let told = self.inner.state_version.get();
+        loop {
+            let progress = self.inner.progress.listen();
+            let is_recorded = self.inner.durable_state.get().version > told;
+            if is_recorded || self.inner.deleted.get() || self.inner.damage_offset().is_none() {
+                return;
+            }
+            if !self.inner.state_due.get() {
+                self.store.request_state(&self.inner);
+            }
+            progress.await;
+        }
+    }
+
     /// Waits until everything written by now is durable.
     ///
     /// # Errors

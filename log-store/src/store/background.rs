@@ -163,7 +163,7 @@ impl<D: Disk> Store<D> {
             let store = self.clone();
             jobs.push(async move { (Job::Drain, store.drain(&log).await) });
         }
-        if !schedule.preparing && self.may_prepare_wal() {
+        if !schedule.preparing && (self.may_prepare_wal() || self.needs_another_wal_file()) {
             schedule.preparing = true;
             let store = self.clone();
             jobs.push(async move { (Job::PrepareWal, store.prepare_wal_or_wait().await) });
@@ -243,6 +243,9 @@ impl<D: Disk> Store<D> {
     }
 
     async fn prepare_wal_or_wait(self: &Rc<Self>) -> Result<(), StorageError> {
+        if self.remove_surplus_wal().await? && !self.may_prepare_wal() {
+            return Ok(());
+        }
         match self.prepare_wal().await {
             Err(error) if error.is_disk_full() => {
                 // The files there are must do until space is freed.
@@ -251,6 +254,20 @@ impl<D: Disk> Store<D> {
                 Ok(())
             }
             other => other,
+        }
+    }
+
+    /// Removes free files that are there only because records had no room. Returns whether there were any.
+    async fn remove_surplus_wal(&self) -> Result<bool, StorageError> {
+        let mut removed = false;
+        loop {
+            let surplus = self.wal.borrow_mut().take_surplus(self.options.wal_files_max);
+            let Some(generation) = surplus else { return Ok(removed) };
+            removed = true;
+            let path = layout::wal_file(&self.wal_dir, generation);
+            self.disk.remove(&path).await.context("remove", &path)?;
+            sync_parent(&self.disk, &path).await.context("sync the directory of", &path)?;
+            self.check_free();
         }
     }
 

@@ -32,6 +32,7 @@ struct Filling {
     entries: Vec<(Entry, Bytes)>,
     payload_bytes: usize,
     bytes_max: usize,
+    takes_batches: bool,
     /// For each log with batches in here, where they end.
     ends: Vec<(Rc<LogInner>, Offset)>,
     states: Vec<(Rc<LogInner>, DurableState)>,
@@ -39,11 +40,12 @@ struct Filling {
 }
 
 impl Filling {
-    fn new(bytes_max: usize) -> Self {
+    fn new((bytes_max, takes_batches): (usize, bool)) -> Self {
         Self {
             entries: Vec::new(),
             payload_bytes: 0,
             bytes_max,
+            takes_batches,
             ends: Vec::new(),
             states: Vec::new(),
             sealed: Instant::now(),
@@ -164,11 +166,12 @@ impl<D: Disk> Store<D> {
         if !anything {
             return None;
         }
-        let Some(bytes_max) = self.wal.borrow().frame_bytes_max(self.options.group_bytes_max) else {
+        let (bytes_max, files_max) = (self.options.group_bytes_max, self.options.wal_files_max);
+        let Some(room) = self.wal.borrow().frame_bytes_max(bytes_max, files_max) else {
             self.stall();
             return None;
         };
-        let mut filling = Filling::new(bytes_max);
+        let mut filling = Filling::new(room);
         self.fill(&mut filling);
         if filling.entries.is_empty() && !self.frame_wanted.get() {
             if !self.groups.borrow().is_empty() {
@@ -177,10 +180,12 @@ impl<D: Disk> Store<D> {
             return None;
         }
         self.frame_wanted.set(false);
+        self.wal_stalled.set(false);
         Some(self.write_frame(filling))
     }
 
     fn stall(&self) {
+        self.wal_stalled.set(true);
         add(&self.counters.wal_stalls, 1);
         self.background_event.notify();
     }
@@ -202,9 +207,8 @@ impl<D: Disk> Store<D> {
         if let Some(cut) = log.cutting.get().filter(|_| !log.deleted.get()) {
             return self.join_cutting(log, cut, filling);
         }
-        if !log.avoids_wal()
-            && !log.deleted.get()
-            && let Joined::FrameFull = join_batches(log, Offset::new(i64::MAX), filling)
+        if !log.deleted.get()
+            && let Joined::FrameFull = self.join_batches(log, Offset::new(i64::MAX), filling)
         {
             return Joined::FrameFull;
         }
@@ -216,7 +220,33 @@ impl<D: Disk> Store<D> {
         if log.cut_due.get() {
             return self.join_cut(log, cut, filling);
         }
-        if log.avoids_wal() { Joined::Everything } else { join_batches(log, cut.kept_to(), filling) }
+        self.join_batches(log, cut.kept_to(), filling)
+    }
+
+    /// Lets the batches that end at or before `upto` join, unless the log waits for a drain, or has to: what the last room of
+    /// the WAL is for must not find it full.
+    fn join_batches(&self, log: &Rc<LogInner>, upto: Offset, filling: &mut Filling) -> Joined {
+        if log.avoids_wal() {
+            return Joined::Everything;
+        }
+        if filling.takes_batches {
+            return join_batches(log, upto, filling);
+        }
+        if !log.is_all_joined() {
+            log.held.set(true);
+            self.request_direct_drain(log);
+        }
+        Joined::Everything
+    }
+
+    /// Whether something waits that only another WAL file has room for, and that may be what lets go of the oldest one.
+    pub(crate) fn needs_another_wal_file(&self) -> bool {
+        let is_record =
+            |log: &Rc<LogInner>| log.cut_due.get() || (log.state_due.get() && log.cutting.get().is_none());
+        self.wal_stalled.get()
+            && self.groups_in_flight.get() == 0
+            && (self.frame_wanted.get() || self.groups.borrow().iter().any(is_record))
+            && self.wal.borrow().is_exhausted(self.options.wal_files_max)
     }
 
     fn join_cut(&self, log: &Rc<LogInner>, cut: Cut, filling: &mut Filling) -> Joined {

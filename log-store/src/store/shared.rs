@@ -57,6 +57,8 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) sequence: WalSequence,
     /// Write a frame even if no log has anything for it.
     pub(crate) frame_wanted: Cell<bool>,
+    /// The WAL had no room for what waits, and nothing has been sealed since.
+    pub(crate) wal_stalled: Cell<bool>,
     pub(crate) groups: RefCell<VecDeque<Rc<LogInner>>>,
     pub(crate) direct_drains: RefCell<VecDeque<Rc<LogInner>>>,
     pub(crate) drains: RefCell<VecDeque<Rc<LogInner>>>,
@@ -105,6 +107,7 @@ impl<D: Disk> Store<D> {
             wal: RefCell::new(WalFiles::new(options.wal_file_bytes, first_generation)),
             sequence: WalSequence { built: zero(), durable: zero(), covered: zero(), with_entries: zero() },
             frame_wanted: Cell::default(),
+            wal_stalled: Cell::default(),
             groups: RefCell::default(),
             direct_drains: RefCell::default(),
             drains: RefCell::default(),

@@ -147,13 +147,27 @@ impl<F> WalFiles<F> {
         Some(Place { file: file.file.clone(), generation: file.generation, position })
     }
 
-    /// Largest frame that has a place right now, up to `bytes_max`; `None` without room for any.
-    pub(crate) fn frame_bytes_max(&self, bytes_max: usize) -> Option<usize> {
+    /// Largest frame that has a place right now, up to `bytes_max`, and whether batches may join it: not in a file beyond
+    /// `count_max`, which is for what lets go of the oldest one. `None` without room for any.
+    pub(crate) fn frame_bytes_max(&self, bytes_max: usize, count_max: usize) -> Option<(usize, bool)> {
+        let written = self.used.len() + usize::from(self.current.is_some());
         if self.ready.is_some() {
-            return Some(bytes_max);
+            return Some((bytes_max, written < count_max));
         }
         let room = usize::try_from(self.room()).unwrap_or(usize::MAX).min(bytes_max);
-        (room >= BLOCK_BYTES).then_some(room)
+        (room >= BLOCK_BYTES).then_some((room, written <= count_max))
+    }
+
+    /// Whether there are `count_max` files and none of them is or will be free before another frame is written.
+    pub(crate) fn is_exhausted(&self, count_max: usize) -> bool {
+        self.ready.is_none() && self.free.is_empty() && self.count >= count_max
+    }
+
+    /// A free file beyond `count_max`, to be removed.
+    pub(crate) fn take_surplus(&mut self, count_max: usize) -> Option<u64> {
+        let surplus = self.free.pop_if(|_| self.count > count_max)?;
+        self.count -= 1;
+        Some(surplus)
     }
 
     fn room(&self) -> u64 {
@@ -230,6 +244,34 @@ mod tests {
         files.set_ready(Rc::new(()), generation);
         let place = files.place(4096, 3).unwrap();
         assert_eq!((place.generation, place.position), (6, 0));
+    }
+
+    #[test]
+    fn a_file_beyond_the_limit_takes_no_batches_until_another_is_released() {
+        let mut files = files();
+        let max = |files: &WalFiles<()>| files.frame_bytes_max(8192, 2);
+        let add = |files: &mut WalFiles<()>| {
+            files.add_new();
+            let generation = files.take_generation();
+            files.set_ready(Rc::new(()), generation);
+        };
+        assert_eq!(max(&files), Some((8192, true)));
+        files.place(8192, 1).unwrap();
+        assert_eq!((max(&files), files.is_exhausted(2)), (None, false));
+        add(&mut files);
+        assert_eq!(max(&files), Some((8192, true)));
+        files.place(4096, 2).unwrap();
+        assert_eq!((max(&files), files.is_exhausted(2)), (Some((4096, true)), true));
+        files.place(4096, 3).unwrap();
+        add(&mut files);
+        assert_eq!(max(&files), Some((8192, false)));
+        files.place(4096, 4).unwrap();
+        assert_eq!(max(&files), Some((4096, false)));
+        files.release_oldest(5);
+        assert_eq!((max(&files), files.take_surplus(2)), (Some((4096, true)), None));
+        files.place(4096, 5).unwrap();
+        files.retire(5);
+        assert_eq!((files.take_surplus(2), files.take_surplus(2), files.count()), (Some(5), None, 2));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use heddle_log_store::{AppendError, Damage, Disk, Log, LogId, LogStore, ReadError};
+use heddle_log_store::{AppendError, Damage, Disk, Log, LogId, LogStore};
 use heddle_proto::batch::{self, BatchError, BatchHeader};
 use heddle_proto::ids::{Epoch, NodeId, Offset, TopicPartition};
 use heddle_replication::history::History;
@@ -80,7 +80,7 @@ pub enum Event {
     Stopped(TopicPartition),
     /// The replica must not go on; an operator has to look.
     Halted(TopicPartition, Fault),
-    /// The log turned out to be damaged: it is to be mended at a new start of the replica.
+    /// The log turned out to be damaged, whoever read it, and the next start will know: it is to be mended there.
     Damaged(TopicPartition, Damage),
     /// A batch could not be appended although there was room a moment ago: the process has to stop.
     Broken(TopicPartition, String),
@@ -288,8 +288,8 @@ impl<D: Disk> Driver<D> {
         let Some(hosted) = self.hosted.get(&said.partition) else { return };
         let Some(carried) = checked_batches(&said) else { return };
         let bytes: usize = carried.iter().map(|(batch, _)| batch.len()).sum();
-        if let Some(damage) = hosted.log.damage().filter(|_| bytes > 0) {
-            return self.events.push(Event::Damaged(said.partition, damage));
+        if bytes > 0 && hosted.log.damage().is_some() {
+            return; // The next tick sees to it.
         }
         let takes = !self.store.is_full() && self.store.has_room(bytes);
         if bytes > 0 && !takes {
@@ -315,6 +315,7 @@ impl<D: Disk> Driver<D> {
                 self.report_durable(now, partition);
                 self.tell_committed(partition);
             }
+            Done::Damage(partition) => self.tell_damage(partition),
             Done::Promises => {
                 for partition in self.writing.take().unwrap_or_default() {
                     self.take(now, partition, Input::Recorded, &[]);
@@ -322,15 +323,29 @@ impl<D: Disk> Driver<D> {
             }
             Done::Flushed => {}
             Done::Read { peer, connection, partition, ticket, batches } => {
-                if let Err(ReadError::Damaged(damage)) = &batches {
-                    self.events.push(Event::Damaged(partition, damage.clone()));
-                }
                 let batches = batches.unwrap_or_default();
                 if self.connections.get(&peer).is_some_and(|known| known.number == connection) {
                     self.answer_read(now, peer, partition, ticket, batches);
                 }
             }
         }
+    }
+
+    /// Whoever reads a log may find damage in it: a stream, a client, the store itself.
+    pub(crate) fn look_for_damage(&mut self, partition: TopicPartition) {
+        let Some(hosted) = self.hosted.get_mut(&partition) else { return };
+        if !hosted.is_damaged && hosted.log.damage().is_some() {
+            hosted.is_damaged = true;
+            self.jobs.push(Job::Damage { partition, log: hosted.log.clone() });
+        }
+    }
+
+    /// A cut may have taken the damage away meanwhile.
+    fn tell_damage(&mut self, partition: TopicPartition) {
+        let Some(hosted) = self.hosted.get_mut(&partition) else { return };
+        let damage = hosted.log.damage();
+        hosted.is_damaged = damage.is_some();
+        self.events.extend(damage.map(|damage| Event::Damaged(partition, damage)));
     }
 
     pub(crate) fn take(
@@ -469,10 +484,14 @@ fn checked_batches(said: &Said) -> Option<Vec<(Bytes, BatchHeader)>> {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::pin::pin;
     use std::rc::Rc;
 
-    use heddle_log_store::{Hooks, MemoryDisk, WriteTimes};
-    use heddle_proto::ids::CoreId;
+    use heddle_log_store::{Hooks, LogConfig, MemoryDisk, RecoveredPartitions, WriteTimes, replay_wal};
+    use heddle_proto::batch::{BatchBuilder, Compression};
+    use heddle_proto::ids::{CoreId, PartitionIndex, Timestamp, TopicId};
+    use heddle_replication::replica::Hold;
+    use heddle_replication::rules::Rules;
 
     use super::*;
 
@@ -482,23 +501,88 @@ mod tests {
         fn durable(&self, _: LogId, _: Offset, _: WriteTimes) {}
     }
 
-    fn driver() -> Driver<MemoryDisk> {
-        let disk = MemoryDisk::new(1);
+    fn store(disk: &MemoryDisk, found: RecoveredPartitions) -> LogStore<MemoryDisk> {
         let options = heddle_log_store::Options {
             dir: "/data".into(),
             wal_file_bytes: 1 << 20,
+            cache_bytes_max: 0,
             ..heddle_log_store::Options::default()
         };
-        let opened =
-            LogStore::open(disk.clone(), options, CoreId::new(0), Default::default(), Rc::new(Nobody));
-        let store = disk.run(opened).unwrap();
+        disk.run(LogStore::open(disk.clone(), options, CoreId::new(0), found, Rc::new(Nobody))).unwrap()
+    }
+
+    fn driver(disk: MemoryDisk, store: LogStore<MemoryDisk>) -> Driver<MemoryDisk> {
         let files = PromiseFiles::new(disk, PathBuf::from("/data/promises"));
         Driver::new(NodeId::new(0), Life(1), Options::default(), store, files, None)
     }
 
+    /// Runs `work` with the loops of the store behind it.
+    fn run<T>(disk: &MemoryDisk, store: &LogStore<MemoryDisk>, work: impl Future<Output = T>) -> T {
+        let (mut commit, mut background) = (pin!(store.run_commit()), pin!(store.run_background()));
+        let mut work = pin!(work);
+        disk.run(std::future::poll_fn(|cx| {
+            assert!(commit.as_mut().poll(cx).is_pending() && background.as_mut().poll(cx).is_pending());
+            work.as_mut().poll(cx)
+        }))
+    }
+
+    #[test]
+    fn damage_that_any_reader_meets_is_told_when_the_next_start_knows_of_it() {
+        let disk = MemoryDisk::new(1);
+        let logs = store(&disk, RecoveredPartitions::new());
+        let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
+        let log = logs.log(partition, LogConfig::default());
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(Timestamp::new(1), None, Some(b"value"), &[]).unwrap();
+        let mut batch = builder.build().unwrap();
+        batch::assign(&mut batch, Offset::ZERO, Epoch::new(1));
+        let header = BatchHeader::parse(&batch).unwrap();
+        log.append(batch.freeze(), &header).unwrap();
+        run(&disk, &logs, disk.sleep(Duration::from_secs(4)));
+        let mut driver = driver(disk.clone(), logs.clone());
+        let placement = Placement {
+            partition,
+            config: Config { hold: Hold::Durable, catch_up_records_max: 10, rules: Rules::default() },
+            replicas: BTreeSet::new(),
+            history: History::default(),
+            is_damaged: false,
+            newest_epoch: Epoch::new(0),
+            was_led: false,
+        };
+        driver.add(Duration::ZERO, placement, log.clone());
+        let damage_jobs = |driver: &mut Driver<MemoryDisk>| {
+            driver.tick(Duration::ZERO);
+            let is_about_damage = |job: &Job<MemoryDisk>| matches!(job, Job::Damage { .. });
+            driver.jobs().into_iter().filter(is_about_damage).collect::<Vec<_>>()
+        };
+        assert!(damage_jobs(&mut driver).is_empty());
+
+        let files = disk.files();
+        let (path, bytes) =
+            files.iter().find(|(path, _)| path.extension().is_some_and(|is| is == "log")).unwrap();
+        let last = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+        assert!(disk.flip_bit(path, last as u64, 1));
+        run(&disk, &logs, log.read(Offset::ZERO, Offset::new(1), 1000)).unwrap_err();
+
+        let mut jobs = damage_jobs(&mut driver);
+        assert!(jobs.len() == 1 && damage_jobs(&mut driver).is_empty(), "once");
+        assert_eq!(driver.events(), []);
+        let done = run(&disk, &logs, jobs.remove(0).run()).unwrap();
+        driver.done(Duration::ZERO, done);
+        assert!(matches!(driver.events()[..], [Event::Damaged(at, _)] if at == partition));
+
+        let disk = disk.crash();
+        let options = heddle_log_store::Options { dir: "/data".into(), ..Default::default() };
+        let found = disk.run(replay_wal(&disk, &options, 0)).unwrap().partitions;
+        let damage = store(&disk, found).log(partition, LogConfig::default()).damage();
+        assert_eq!(damage.map(|damage| damage.offset), Some(Offset::ZERO));
+    }
+
     #[test]
     fn a_peer_that_has_restarted_gets_a_new_connection() {
-        let (mut driver, peer) = (driver(), NodeId::new(1));
+        let disk = MemoryDisk::new(1);
+        let (mut driver, peer) =
+            (driver(disk.clone(), store(&disk, RecoveredPartitions::new())), NodeId::new(1));
         let mut number_after = |life, count| {
             let connection = connection::number_in(Life(life), count);
             driver.receive(Duration::ZERO, peer, Frame { connection, taken: None, said: Vec::new() });

@@ -47,6 +47,8 @@ pub(crate) struct Hosted<D: Disk> {
     pub(crate) committed_due: Option<Offset>,
     pub(crate) watches: BTreeMap<NodeId, Watch>,
     pub(crate) resent_at: Duration,
+    /// Its log is damaged, which is being recorded or has been told.
+    pub(crate) is_damaged: bool,
 }
 
 impl<D: Disk> Hosted<D> {
@@ -66,6 +68,7 @@ impl<D: Disk> Hosted<D> {
             committed_due: None,
             watches: BTreeMap::new(),
             resent_at: now,
+            is_damaged: false,
         }
     }
 

@@ -25,6 +25,13 @@ pub enum Job<D: Disk> {
         /// How often it has been written, this time included.
         number: u64,
     },
+    /// Have the damage of a log recorded.
+    Damage {
+        /// Whose log.
+        partition: TopicPartition,
+        /// The log.
+        log: Log<D>,
+    },
     /// Flush a log.
     Flush(Log<D>),
     /// Read batches for a stream.
@@ -51,6 +58,8 @@ pub struct ReadJob<D: Disk> {
 pub enum Done {
     /// The log ends, or begins, where it was to.
     Cut(TopicPartition),
+    /// The next start knows of the damage that a log had.
+    Damage(TopicPartition),
     /// The promises are on stable storage.
     Promises,
     /// What a log held is durable, as the hooks have said, or it is gone.
@@ -95,6 +104,10 @@ impl<D: Disk> Job<D> {
             Job::Promises { files, table, number } => {
                 files.write(&table, number).await.map_err(JobError::Promises)?;
                 Ok(Done::Promises)
+            }
+            Job::Damage { partition, log } => {
+                log.damage_recorded().await;
+                Ok(Done::Damage(partition))
             }
             Job::Flush(log) => match log.flush().await {
                 Err(ReadError::Storage(error)) => Err(error.into()),

@@ -16,6 +16,7 @@ impl<D: Disk> Driver<D> {
         for partition in self.partitions() {
             self.resend(now, partition);
             self.keep_in_sync(now, partition);
+            self.look_for_damage(partition);
         }
     }
 

@@ -35,7 +35,7 @@ pub enum Input {
         /// How urgent the records of an append are.
         pace: Pace,
     },
-    /// A primary that has sent records over this stream has committed up to here.
+    /// A primary that has greeted a backup over this stream, or sent it something, has committed up to here.
     Committed {
         /// Whose primary.
         partition: TopicPartition,
@@ -185,7 +185,7 @@ impl Outbound {
     /// Takes one input and says what is to be done about it.
     pub fn step(&mut self, now: Duration, input: Input, out: &mut Vec<Output>) {
         match input {
-            Input::Say { partition, message, pace } => self.say(partition, message, pace),
+            Input::Say { partition, message, pace } => self.say(now, partition, message, pace),
             Input::Committed { partition, committed } => self.committed(now, partition, committed),
             Input::Read { partition, ticket, upto, bytes } => {
                 self.read(partition, ticket, (upto, bytes), out)
@@ -212,13 +212,20 @@ impl Outbound {
         self.greetings.is_empty() && self.acks.is_empty() && self.ranges.is_empty()
     }
 
-    fn say(&mut self, partition: TopicPartition, message: Message, pace: Pace) {
+    fn say(&mut self, now: Duration, partition: TopicPartition, message: Message, pace: Pace) {
         match message {
             Message::Append { epoch, life, from, upto, history, committed } if from < upto => {
                 self.tell(partition, epoch, life, committed);
                 self.queue(partition, from, upto, history, pace);
             }
             Message::Ack { .. } => drop(self.acks.insert(partition, message)),
+            // No records may follow for long, and what is committed is to be known all the same.
+            Message::Welcome { epoch, life, committed, .. }
+            | Message::Append { epoch, life, committed, .. } => {
+                self.tell(partition, epoch, life, committed);
+                self.committed(now, partition, committed);
+                self.greetings.insert((partition, kind_of(&message)), message);
+            }
             greeting => drop(self.greetings.insert((partition, kind_of(&greeting)), greeting)),
         }
     }

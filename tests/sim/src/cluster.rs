@@ -385,6 +385,12 @@ impl Cluster {
         while self.now < quiet {
             self.quiet_step();
         }
+        let behind: Vec<_> = self
+            .partitions
+            .iter()
+            .filter_map(|partition| Some((*partition, self.unheard_commit(*partition)?)))
+            .collect();
+        self.checkers.stuck(behind);
         let mut replicas = BTreeMap::new();
         for index in 0..self.nodes.len() {
             for partition in self.partitions.clone() {
@@ -403,6 +409,19 @@ impl Cluster {
             let view = &self.clients.views[&partition];
             checkers::judge(&mut self.checkers, partition, view, &of_partition, lossy);
         }
+    }
+
+    /// Who follows and has not heard how far the primary has committed, although nothing has happened for long.
+    fn unheard_commit(&self, partition: TopicPartition) -> Option<String> {
+        let committed = |node: &NodeId| {
+            let up = self.nodes[node.get() as usize].up.as_ref()?;
+            up.driver.borrow().replica(partition).map(|replica| replica.committed())
+        };
+        let known = committed(&self.controller.primary(partition)?)?;
+        let members = self.controller.members(partition).iter();
+        let heard = members.filter_map(|node| Some((*node, committed(node)?)));
+        let mut behind = heard.filter(|(_, heard)| *heard < known);
+        behind.next().map(|(node, heard)| format!("node {node} knows {heard} committed, not {known}"))
     }
 
     /// A step in which clients only read.

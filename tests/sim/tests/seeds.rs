@@ -57,6 +57,24 @@ fn a_connection_ends_with_the_life_of_the_peer() {
     finds_nothing(539);
 }
 
+/// In this one all files of a write-ahead log are full, and only a state record that has no room could let go of the oldest.
+#[test]
+fn a_full_wal_has_room_for_what_lets_go_of_it() {
+    finds_nothing(2549);
+}
+
+/// In this one a client's reader is the first to meet rot, on the primary.
+#[test]
+fn a_primary_whose_log_is_damaged_leads_no_more() {
+    finds_nothing(2648);
+}
+
+/// In this one backups restart, and nothing is written once they have caught up.
+#[test]
+fn who_has_caught_up_hears_what_is_committed() {
+    finds_nothing(5554);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_trace() {
     for seed in 3..9 {

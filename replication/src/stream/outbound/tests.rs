@@ -210,3 +210,31 @@ fn a_commit_position_rides_with_records_or_goes_alone_after_a_while() {
     peer.pump(ms(200));
     assert_eq!(peer.sent.len(), sent, "the records have told it");
 }
+
+#[test]
+fn who_has_been_greeted_hears_what_is_committed_without_any_records() {
+    let welcome = |committed| Message::Welcome {
+        epoch: Epoch::new(1),
+        life: Life(1),
+        shared: at(7),
+        start: at(0),
+        elected_end: at(7),
+        committed: at(committed),
+    };
+    let alone = |committed| Message::Commit { epoch: Epoch::new(1), life: Life(1), committed: at(committed) };
+    let mut peer = Peer::new(10);
+    peer.say(1, welcome(0), Pace::Hot);
+    peer.say(2, welcome(4), Pace::Hot);
+    peer.say(3, append(1, 7, 7), Pace::Hot);
+    peer.pump(ms(0));
+    peer.sent.clear();
+    for index in [1, 3] {
+        peer.input(ms(1), Input::Committed { partition: partition(index), committed: at(7) });
+    }
+    peer.pump(ms(4));
+    assert_eq!(peer.sent, []);
+    peer.pump(ms(6));
+    assert_eq!(peer.sent, [(2, alone(4)), (1, alone(7)), (3, alone(7))]);
+    peer.pump(ms(100));
+    assert_eq!(peer.sent.len(), 3, "and comes to rest");
+}
