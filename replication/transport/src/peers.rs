@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
+use heddle_net::frame::FrameError;
 use heddle_net::socket::{
     AcceptError, Activity, Listener, ListenerShutdown, ReadHalf, ShutdownHandle, Stream, WriteHalf,
     close_when_idle, pause, spawn,
@@ -303,7 +304,11 @@ impl<C: Replicas> Inner<C> {
         let Options { ping_every, silence_max, .. } = self.options;
         let end = carry(greeted, &session, &self.replicas, Pulse { ping_every, silence_max }).await;
         tracing::debug!(%end, "the connection to {peer} ended");
-        let is_bad = matches!(end, End::Wire(_) | End::Unexpected);
+        let is_bad = match &end {
+            End::Wire(_) | End::Unexpected => true,
+            End::Frame(error) => !matches!(error, FrameError::Io(_) | FrameError::Truncated { .. }),
+            End::Closed | End::Refused(_) | End::Io(_) => false,
+        };
         entry.counters.note(|counts| counts.bad_frame_count += u64::from(is_bad));
         let is_ours = entry.session.borrow().as_ref().is_some_and(|current| Rc::ptr_eq(current, &session));
         if is_ours {
