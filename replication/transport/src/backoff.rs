@@ -18,6 +18,11 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// Failures in a row after a connection that lived so long: one that broke at once is one more.
+    pub fn failures_after(&self, failure_count: u32, lived: Duration) -> u32 {
+        if lived >= self.most { 0 } else { failure_count.saturating_add(1) }
+    }
+
     /// The wait after so many failures in a row (0 for a connection that worked and broke): doubled each time, then between
     /// half and all of that, as `chance` says, so that nodes which lost a peer together do not come back together.
     pub fn wait(&self, failure_count: u32, chance: u32) -> Duration {
@@ -39,6 +44,8 @@ mod tests {
         assert_eq!(range(2), (200, 400));
         assert_eq!(range(4), (500, 1000));
         assert_eq!(range(u32::MAX), (500, 1000));
+        assert_eq!(backoff.failures_after(3, Duration::from_secs(1)), 0);
+        assert_eq!(backoff.failures_after(3, Duration::from_millis(999)), 4);
         assert!(backoff.wait(1, u32::MAX / 2) > backoff.wait(1, u32::MAX / 4));
     }
 }

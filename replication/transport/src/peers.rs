@@ -227,24 +227,28 @@ impl<C: Replicas> Inner<C> {
 
     /// Dials a peer for as long as it is needed.
     async fn keep_dialed(self: Rc<Self>, peer: Peer, entry: Rc<Entry>) {
-        let mut failure_count = 0u32;
+        let (mut failure_count, mut is_known) = (0u32, false);
         loop {
             let Some(address) = entry.address.borrow().clone() else { break };
             match self.dial(peer, &address).await {
                 // Nobody needs it any more: it is dropped, and that closes it.
                 Ok(_) if entry.address.borrow().is_none() => break,
                 Ok(greeted) => {
-                    failure_count = 0;
+                    let began = Instant::now();
                     self.carry(greeted).await;
+                    failure_count = self.options.backoff.failures_after(failure_count, began.elapsed());
+                    is_known = false;
                 }
                 Err(error) => {
                     failure_count = failure_count.saturating_add(1);
                     entry.counters.note(|counts| counts.failed_dial_count += 1);
-                    self.complain(
-                        &error,
-                        format_args!("{peer} at {address} cannot be reached"),
-                        failure_count,
-                    );
+                    // The first failure is news, the others are not.
+                    match std::mem::replace(&mut is_known, true) {
+                        false => tracing::warn!(%error, "{peer} at {address} cannot be reached"),
+                        true => {
+                            tracing::debug!(%error, failure_count, "{peer} at {address} cannot be reached")
+                        }
+                    }
                 }
             }
             let chance = random().map_or(0, u32::from_le_bytes);
@@ -252,14 +256,6 @@ impl<C: Replicas> Inner<C> {
             future::or(entry.retry.wait(), pause(wait)).await;
         }
         entry.is_dialing.set(false);
-    }
-
-    /// The first failure is news, as is every one that needs an operator; the others are not.
-    fn complain(&self, error: &DialError, what: std::fmt::Arguments<'_>, failure_count: u32) {
-        match error {
-            _ if failure_count == 1 => tracing::warn!(%error, "{what}"),
-            _ => tracing::debug!(%error, failure_count, "{what}"),
-        }
     }
 
     async fn dial(&self, peer: Peer, address: &str) -> Result<Greeted<ReadHalf, WriteHalf>, DialError> {

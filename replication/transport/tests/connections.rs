@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use heddle_net::frame::{FrameOptions, FrameReader};
-use heddle_net::socket::{Listener, ReadHalf, Share, Stream, WriteHalf, pause, spawn};
+use heddle_net::socket::{
+    Activity, Listener, ReadHalf, Share, ShutdownHandle, Stream, WriteHalf, close_when_idle, pause, spawn,
+};
 use heddle_proto::ids::{CoreId, Epoch, NodeId, Offset, TopicPartition};
 use heddle_replication::history::History;
 use heddle_replication::message::{Life, Message};
@@ -18,7 +20,7 @@ use heddle_replication_transport::wire::{Body, Encoder, Refusal, decode};
 use heddle_replication_transport::{Backoff, Bell, Link, Options, Peers, Replicas, StreamCounts};
 
 /// Far longer than any of these takes.
-const NEVER: Duration = Duration::from_secs(60);
+const NEVER: Duration = Duration::from_secs(30);
 const BATCH_BYTES: usize = 256 << 10;
 
 fn run<T: Send + 'static>(test: impl AsyncFnOnce() -> T + Send + 'static) -> T {
@@ -130,12 +132,13 @@ fn counts(peers: &Peers<Talkative>, of: u32) -> StreamCounts {
 struct Hand {
     frames: FrameReader,
     write: WriteHalf,
+    closer: ShutdownHandle,
 }
 
 impl Hand {
     fn new(greeted: Greeted<ReadHalf, WriteHalf>) -> Hand {
         let frames = FrameReader::resume(greeted.read, FrameOptions::new(32 << 20), greeted.unread);
-        Hand { frames, write: greeted.write }
+        Hand { frames, write: greeted.write, closer: greeted.closer }
     }
 
     /// Dials as a lower node does.
@@ -156,8 +159,12 @@ impl Hand {
         self.write.write_all_vectored(&chunks).await.unwrap();
     }
 
+    /// The next frame; `None` when the other end has hung up, which it has to do some time.
     async fn read(&mut self) -> Option<Body> {
-        let frame = self.frames.next().await.ok()??;
+        let (began, closer) = (Instant::now(), self.closer.clone());
+        let frame = close_when_idle(Activity::default(), NEVER, closer, self.frames.next()).await;
+        assert!(began.elapsed() < NEVER, "it neither says anything nor hangs up");
+        let frame = frame.ok()??;
         Some(decode(frame.freeze()).unwrap())
     }
 

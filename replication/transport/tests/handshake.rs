@@ -19,8 +19,8 @@ use heddle_replication_transport::wire::{Body, Encoder, FORMAT_VERSION, Hello, P
 
 type Outcome = Result<Greeted<ReadHalf, WriteHalf>, HandshakeError>;
 
-/// Far longer than any of these takes.
-const LONG: Duration = Duration::from_secs(20);
+/// Far longer than any of these takes. Then both ends are closed.
+const LONG: Duration = Duration::from_secs(10);
 
 fn run<T: Send + 'static>(test: impl AsyncFnOnce() -> T + Send + 'static) -> T {
     let executor = glommio::LocalExecutorBuilder::default().spawn(move || async move { test().await });
@@ -59,7 +59,15 @@ impl Core {
     }
 
     async fn dial(&self, stream: Stream, to: Peer) -> Outcome {
-        dial(Link::from(stream), &self.identity, &self.secret, &self.roster, to).await
+        let link = Link::from(stream);
+        let closer = link.closer.clone();
+        let greeting = dial(link, &self.identity, &self.secret, &self.roster, to);
+        close_when_idle(Activity::default(), LONG, closer, greeting).await
+    }
+
+    /// Hangs up at once if it gets through.
+    async fn try_dial(&self, stream: Stream, to: Peer) -> Result<(), HandshakeError> {
+        self.dial(stream, to).await.map(drop)
     }
 
     async fn accept(&self, stream: Stream) -> Outcome {
@@ -77,7 +85,7 @@ async fn meet(dialer: &Core, acceptor: &Core, to: Peer) -> (Outcome, Outcome) {
 }
 
 #[track_caller]
-fn refused(outcome: &Outcome) -> Refusal {
+fn refused<T>(outcome: &Result<T, HandshakeError>) -> Refusal {
     match outcome {
         Err(HandshakeError::Refused(refusal)) => *refusal,
         Err(other) => panic!("it was not told: {other}"),
@@ -86,7 +94,7 @@ fn refused(outcome: &Outcome) -> Refusal {
 }
 
 #[track_caller]
-fn refusing(outcome: &Outcome) -> Refusal {
+fn refusing<T>(outcome: &Result<T, HandshakeError>) -> Refusal {
     match outcome {
         Err(HandshakeError::Refusing(refusal)) => *refusal,
         Err(other) => panic!("it did not refuse: {other}"),
@@ -177,7 +185,7 @@ fn a_dialer_refuses_an_acceptor_whose_node_id_is_in_use() {
             let mut frames = FrameReader::resume(greeted.read, FrameOptions::new(1 << 20), greeted.unread);
             frames.next().await.unwrap().unwrap()
         };
-        let (ours, told) = future::zip(dialer.dial(ours, peer(2)), accepting).await;
+        let (ours, told) = future::zip(dialer.try_dial(ours, peer(2)), accepting).await;
         assert_eq!(refusing(&ours), Refusal::NodeInUse);
         assert_eq!(decode(told.freeze()), Ok(Body::Refused(Refusal::NodeInUse)));
     });
@@ -248,7 +256,7 @@ fn an_acceptor_that_does_not_know_the_secret_is_found_out() {
             impostor.send(&[], &Body::Accepted(proof)).await;
             impostor.read().await.unwrap().0
         };
-        let (ours, told) = future::zip(dialer.dial(ours, peer(2)), impostor).await;
+        let (ours, told) = future::zip(dialer.try_dial(ours, peer(2)), impostor).await;
         assert_eq!(refusing(&ours), Refusal::Secret);
         assert_eq!(told, Body::Refused(Refusal::Secret));
     });
@@ -265,7 +273,7 @@ fn an_acceptor_that_is_another_node_is_refused() {
             impostor.read().await.unwrap().0
         };
         let dialer = Core::new(1);
-        let (ours, told) = future::zip(dialer.dial(ours, peer(2)), impostor).await;
+        let (ours, told) = future::zip(dialer.try_dial(ours, peer(2)), impostor).await;
         assert_eq!(refusing(&ours), Refusal::NotMe);
         assert_eq!(told, Body::Refused(Refusal::NotMe));
     });
@@ -338,7 +346,7 @@ fn another_version_is_told_by_the_preface() {
             while read.read(&mut [0; 64]).await.is_ok_and(|count| count > 0) {}
         };
         let dialer = Core::new(1);
-        let (outcome, ()) = future::zip(dialer.dial(ours, peer(2)), impostor).await;
+        let (outcome, ()) = future::zip(dialer.try_dial(ours, peer(2)), impostor).await;
         assert!(matches!(outcome, Err(HandshakeError::Version(version)) if version == FORMAT_VERSION + 1));
     });
 }

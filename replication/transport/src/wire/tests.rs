@@ -27,7 +27,7 @@ fn on_the_wire(body: &Body) -> Bytes {
 }
 
 fn offsets() -> impl Strategy<Value = Offset> {
-    prop_oneof![0..100i64, Just(i64::MAX), 0..=i64::MAX].prop_map(Offset::new)
+    prop_oneof![Just(0), 0..100i64, Just(i64::MAX), 0..=i64::MAX].prop_map(Offset::new)
 }
 
 fn epochs() -> impl Strategy<Value = Epoch> {
@@ -127,8 +127,15 @@ fn bodies() -> impl Strategy<Value = Body> {
     ]
 }
 
+/// `HEDDLE_PROPTEST_CASES` sets how many cases run.
+fn proptest_config() -> ProptestConfig {
+    let cases =
+        std::env::var("HEDDLE_PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(proptest_config())]
 
     #[test]
     fn what_is_written_is_read(body in bodies()) {
@@ -312,14 +319,14 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(decode(frame_of(&header, &[])), Err(WireError::History));
 }
 
-/// One table that is named many times must not become many values.
-#[test]
-fn lists_of_one_thing_are_bounded() {
+/// A frame that names one message so many times, with so long a history.
+fn repeated(count: usize, epoch_count: i64) -> Result<Body, WireError> {
     use super::generated::heddle::peer as fb;
     let mut builder = flatbuffers::FlatBufferBuilder::new();
-    let entries: Vec<_> = (0..EPOCHS_MAX as i64).map(|at| fb::EpochStart::new(at, at as i32)).collect();
+    let entries: Vec<_> = (0..epoch_count).map(|at| fb::EpochStart::new(at, at as i32)).collect();
     let history = builder.create_vector(&entries);
-    let join = fb::Join::create(&mut builder, &fb::JoinArgs { history: Some(history), ..Default::default() });
+    let args = fb::JoinArgs { history: Some(history), ..Default::default() };
+    let join = fb::Join::create(&mut builder, &args);
     let args = fb::SaidArgs {
         topic: Some(&fb::Uuid([1; 16])),
         message_type: fb::Message::Join,
@@ -327,12 +334,27 @@ fn lists_of_one_thing_are_bounded() {
         ..Default::default()
     };
     let said = fb::Said::create(&mut builder, &args);
-    let list = builder.create_vector(&vec![said; 100_000]);
-    let streams =
-        fb::Streams::create(&mut builder, &fb::StreamsArgs { said: Some(list), ..Default::default() });
+    let list = builder.create_vector(&vec![said; count]);
+    let args = fb::StreamsArgs { said: Some(list), ..Default::default() };
+    let streams = fb::Streams::create(&mut builder, &args);
     let args = fb::HeaderArgs { body_type: fb::Body::Streams, body: Some(streams.as_union_value()) };
     let root = fb::Header::create(&mut builder, &args);
     builder.finish_minimal(root);
     assert!(builder.finished_data().len() < HEADER_BYTES_MAX);
-    assert!(matches!(decode(frame_of(builder.finished_data(), &[])), Err(WireError::Invalid(_))));
+    decode(frame_of(builder.finished_data(), &[]))
+}
+
+/// One table that is named many times must not become many values.
+#[test]
+fn lists_of_one_thing_are_bounded() {
+    let most = EPOCHS_MAX as i64;
+    assert!(matches!(repeated(1_000, most), Ok(Body::Streams(frame)) if frame.said.len() == 1_000));
+    assert!(repeated(SAID_COUNT_MAX, 0).is_ok());
+    assert!(
+        matches!(repeated(SAID_COUNT_MAX + 1, 0), Err(WireError::TooLarge { .. })),
+        "messages are counted"
+    );
+    assert!(matches!(repeated(SAID_COUNT_MAX + 8, 0), Err(WireError::Invalid(_))), "tables are counted");
+    assert!(matches!(repeated(SAID_COUNT_MAX, most), Err(WireError::Invalid(_))), "so are bytes, each time");
+    assert_eq!(repeated(1, most + 1), Err(WireError::History));
 }
