@@ -170,8 +170,9 @@ impl Hand {
 
     /// Reads until the other end hangs up, answering every ping if it is to live.
     async fn read_all(mut self, answers: bool) -> Vec<Body> {
-        let mut all = Vec::new();
+        let (began, mut all) = (Instant::now(), Vec::new());
         while let Some(body) = self.read().await {
+            assert!(began.elapsed() < NEVER, "it does not hang up");
             if let Body::Ping(number) = body
                 && answers
             {

@@ -172,7 +172,8 @@ impl Producer {
             let is_acked = Some(*primary) == metadata.primary(self.partition)
                 && metadata.committed(*primary, self.partition) >= *end;
             if is_acked {
-                acked.insert(end.plus(-1), *number);
+                let before = acked.insert(end.plus(-1), *number);
+                assert_eq!(before, None, "{number} is acknowledged where another one was");
             }
             !is_acked
         });
