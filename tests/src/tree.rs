@@ -10,7 +10,8 @@ const LINES_MAX: usize = 900;
 const GLOMMIO_HOMES: [&str; 4] = ["core/src/runtime/", "net/src/socket/", "log-store/src/disk/", "loadgen/"];
 
 /// Tests and examples of the crates that live on it start one.
-const GLOMMIO_TESTS: [&str; 4] = ["core/tests/", "net/tests/", "log-store/tests/", "log-store/examples/"];
+const GLOMMIO_TESTS: [&str; 5] =
+    ["core/tests/", "net/tests/", "log-store/tests/", "log-store/examples/", "replication/transport/tests/"];
 
 /// Folders of the top level.
 const FOLDERS: [&str; 11] = [
@@ -298,7 +299,7 @@ pub fn exit_statuses(fatal: &str) -> Vec<(u32, String)> {
 }
 
 /// What a crate may not depend on, because of its one "never".
-const NEVER: [(&str, &[&str]); 6] = [
+const NEVER: [(&str, &[&str]); 7] = [
     ("net/proto/Cargo.toml", &["glommio", "tokio", "heddle-net", "heddle-log-store", "heddle-core"]),
     ("net/client/Cargo.toml", &["glommio", "tokio", "heddle-net", "heddle-log-store", "heddle-core"]),
     (
@@ -307,6 +308,7 @@ const NEVER: [(&str, &[&str]); 6] = [
     ),
     ("replication/Cargo.toml", &["glommio", "heddle-log-store", "heddle-net", "heddle-core", "ahash"]),
     ("replication/driver/Cargo.toml", &["glommio", "heddle-net", "heddle-core", "ahash"]),
+    ("replication/transport/Cargo.toml", &["glommio", "heddle-core", "ahash"]),
     ("loadgen/Cargo.toml", &["heddle-core"]),
 ];
 

@@ -1,13 +1,29 @@
 //! One end of the connection to a peer core: both streams, and how it is noticed that the other end lost something.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use heddle_proto::ids::TopicPartition;
+use heddle_proto::ids::{CoreId, NodeId, TopicPartition};
 use heddle_replication::message::{Life, Message};
 use heddle_replication::stream::Options;
 use heddle_replication::stream::inbound::Inbound;
 use heddle_replication::stream::outbound::{Input, Outbound, Output};
+
+/// The other end of a connection: a core of another node.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer {
+    /// The node.
+    pub node: NodeId,
+    /// Its core that has the replicas.
+    pub core: CoreId,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "core {} of node {}", self.core, self.node)
+    }
+}
 
 /// One message with the batches that belong to it.
 #[derive(Clone, Debug, PartialEq, Eq)]

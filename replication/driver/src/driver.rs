@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use heddle_log_store::{AppendError, Damage, Disk, Log, LogId, LogStore};
 use heddle_proto::batch::{self, BatchError, BatchHeader};
-use heddle_proto::ids::{Epoch, NodeId, Offset, TopicPartition};
+use heddle_proto::ids::{CoreId, Epoch, NodeId, Offset, TopicPartition};
 use heddle_replication::history::History;
 use heddle_replication::io::{Fault, Input, LogView, Output, Refusal};
 use heddle_replication::leadership::{Change, Grant, SealAnswer};
@@ -15,7 +15,7 @@ use heddle_replication::replica::{Config, Replica, Restored};
 use heddle_replication::stream;
 use heddle_replication::stream::outbound::{Input as StreamInput, Output as StreamOutput};
 
-use crate::connection::{self, Connection, Frame, Said};
+use crate::connection::{self, Connection, Frame, Peer, Said};
 use crate::hosted::Hosted;
 use crate::job::{Done, Job, ReadJob};
 use crate::promises::{self, PromiseFiles, Promises};
@@ -53,6 +53,8 @@ pub struct Placement {
     pub config: Config,
     /// Every node that is to have a replica.
     pub replicas: BTreeSet<NodeId>,
+    /// On which core of its node each replica is: of these nodes, and of members of the in-sync set that are to leave.
+    pub cores: BTreeMap<NodeId, CoreId>,
     /// Which epochs its log is made of, as the owner kept it.
     pub history: History,
     /// Its log may lack records that were once reported durable: the disk lost or damaged them.
@@ -84,6 +86,17 @@ pub enum Event {
     Damaged(TopicPartition, Damage),
     /// A batch could not be appended although there was room a moment ago: the process has to stop.
     Broken(TopicPartition, String),
+}
+
+/// How far a peer is behind.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// Records of partitions led here that it has not acknowledged.
+    pub records: u64,
+    /// Bytes of these records, as many as the records of their logs have on average.
+    pub bytes: u64,
+    /// Bytes of batches that were sent and that it has not taken.
+    pub under_way_bytes: u64,
 }
 
 /// Why records were not taken.
@@ -120,7 +133,7 @@ pub struct Driver<D: Disk> {
     writing: Option<BTreeSet<TopicPartition>>,
     pub(crate) hosted: BTreeMap<TopicPartition, Hosted<D>>,
     by_log: BTreeMap<LogId, TopicPartition>,
-    pub(crate) connections: BTreeMap<NodeId, Connection>,
+    pub(crate) connections: BTreeMap<Peer, Connection>,
     connection_count: u32,
     pub(crate) jobs: Vec<Job<D>>,
     pub(crate) events: Vec<Event>,
@@ -158,7 +171,8 @@ impl<D: Disk> Driver<D> {
 
     /// Hosts a replica over its log.
     pub fn add(&mut self, now: Duration, placement: Placement, log: Log<D>) {
-        let Placement { partition, config, replicas, history, is_damaged, newest_epoch, was_led } = placement;
+        let Placement { partition, config, replicas, cores, history, is_damaged, newest_epoch, was_led } =
+            placement;
         let positions = log.positions();
         let view = LogView {
             start: positions.start,
@@ -174,15 +188,25 @@ impl<D: Disk> Driver<D> {
         let mut out = Vec::new();
         let replica = Replica::start(self.me, self.life, config, restored, &mut out);
         self.by_log.insert(log.id(), partition);
-        self.hosted.insert(partition, Hosted::new(replica, (log, history), replicas, now));
+        self.hosted.insert(partition, Hosted::new(replica, (log, history), (replicas, cores), now));
         self.perform_all(now, partition, out, &[]);
     }
 
-    /// Metadata says which nodes are to have a replica.
-    pub fn place(&mut self, partition: TopicPartition, replicas: BTreeSet<NodeId>) {
+    /// Metadata says which nodes are to have a replica, and on which core of its node each replica is; see [`Placement`].
+    pub fn place(
+        &mut self,
+        partition: TopicPartition,
+        replicas: BTreeSet<NodeId>,
+        cores: BTreeMap<NodeId, CoreId>,
+    ) {
         if let Some(hosted) = self.hosted.get_mut(&partition) {
-            hosted.replicas = replicas;
+            hosted.place(replicas, cores);
         }
+    }
+
+    /// The cores of other nodes that have replicas of what is hosted here: those this core has to be connected to.
+    pub fn peers(&self) -> BTreeSet<Peer> {
+        self.hosted.values().flat_map(Hosted::peers).filter(|peer| peer.node != self.me).collect()
     }
 
     /// A replica hosted here.
@@ -209,6 +233,19 @@ impl<D: Disk> Driver<D> {
     /// The controller asks for a promise.
     pub fn seal(&mut self, now: Duration, partition: TopicPartition, epoch: Epoch) {
         self.take(now, partition, Input::Seal(epoch), &[]);
+    }
+
+    /// How far a peer is behind what it is to have from this core. Looks at every partition: for whoever exports it.
+    pub fn lag(&self, peer: Peer) -> Lag {
+        let connection = self.connections.get(&peer);
+        let under_way_bytes = connection.map_or(0, |connection| connection.outbound.under_way_bytes());
+        let here = self.hosted.values().filter(|hosted| hosted.peer(peer.node) == Some(peer));
+        here.fold(Lag { under_way_bytes, ..Lag::default() }, |mut lag, hosted| {
+            let (records, bytes) = hosted.lag(peer.node);
+            lag.records += records;
+            lag.bytes += bytes;
+            lag
+        })
     }
 
     /// Appends a client's batch, which has been checked, and returns where it begins and ends. Its acknowledgement waits for
@@ -265,7 +302,7 @@ impl<D: Disk> Driver<D> {
     }
 
     /// A frame from a peer. What is not for a replica here, or not what it says, is ignored.
-    pub fn receive(&mut self, now: Duration, from: NodeId, frame: Frame) {
+    pub fn receive(&mut self, now: Duration, from: Peer, frame: Frame) {
         let bytes = frame.batch_bytes();
         if self.connection(now, from).is_new_life(frame.connection) {
             // Nobody will ever take what was under way to the life before.
@@ -284,8 +321,9 @@ impl<D: Disk> Driver<D> {
         self.connection(now, from).took(bytes);
     }
 
-    fn hear(&mut self, now: Duration, from: NodeId, said: Said) {
-        let Some(hosted) = self.hosted.get(&said.partition) else { return };
+    fn hear(&mut self, now: Duration, from: Peer, said: Said) {
+        let Some(hosted) = self.hosted.get_mut(&said.partition) else { return };
+        hosted.met(from);
         let Some(carried) = checked_batches(&said) else { return };
         let bytes: usize = carried.iter().map(|(batch, _)| batch.len()).sum();
         if bytes > 0 && hosted.log.damage().is_some() {
@@ -297,9 +335,9 @@ impl<D: Disk> Driver<D> {
         }
         let (partition, message) = (said.partition, said.message);
         let acknowledges = matches!(message, Message::Ack { .. });
-        self.take(now, partition, Input::Message { from, message }, &carried);
+        self.take(now, partition, Input::Message { from: from.node, message }, &carried);
         if acknowledges {
-            self.welcome_back(now, partition, from);
+            self.welcome_back(now, partition, from.node);
         }
     }
 
@@ -365,7 +403,7 @@ impl<D: Disk> Driver<D> {
         self.hosted.keys().copied().collect()
     }
 
-    pub(crate) fn connection(&mut self, now: Duration, peer: NodeId) -> &mut Connection {
+    pub(crate) fn connection(&mut self, now: Duration, peer: Peer) -> &mut Connection {
         if !self.connections.contains_key(&peer) {
             let number = self.next_connection_number();
             self.connections.insert(peer, Connection::new(self.options.stream, number, now));
@@ -410,24 +448,24 @@ impl<D: Disk> Driver<D> {
     }
 
     /// What goes to peers now, each frame in the order of its connection.
-    pub fn flush(&mut self, now: Duration) -> Vec<(NodeId, Frame)> {
-        let peers: Vec<NodeId> = self.connections.keys().copied().collect();
-        let mut frames = Vec::new();
-        for peer in peers {
-            loop {
-                let reads = self.connection(now, peer).step(now, StreamInput::Flush, Vec::new());
-                if reads.is_empty() {
-                    break;
-                }
-                reads.into_iter().for_each(|read| self.read(now, peer, read));
+    pub fn flush(&mut self, now: Duration) -> Vec<(Peer, Frame)> {
+        let peers: Vec<Peer> = self.connections.keys().copied().collect();
+        peers.into_iter().filter_map(|peer| self.flush_to(now, peer).map(|frame| (peer, frame))).collect()
+    }
+
+    /// What goes to one peer now. It may leave jobs behind.
+    pub fn flush_to(&mut self, now: Duration, peer: Peer) -> Option<Frame> {
+        loop {
+            let reads = self.connections.get_mut(&peer)?.step(now, StreamInput::Flush, Vec::new());
+            if reads.is_empty() {
+                return self.connections.get_mut(&peer)?.flush();
             }
-            frames.extend(self.connection(now, peer).flush().map(|frame| (peer, frame)));
+            reads.into_iter().for_each(|read| self.read(now, peer, read));
         }
-        frames
     }
 
     /// Reads from memory at once, else by a job.
-    fn read(&mut self, now: Duration, peer: NodeId, read: StreamOutput) {
+    fn read(&mut self, now: Duration, peer: Peer, read: StreamOutput) {
         let StreamOutput::Read { partition, ticket, from, upto, bytes_max } = read else { return };
         let connection = self.connection(now, peer).number;
         let Some(hosted) = self.hosted.get(&partition).filter(|hosted| !hosted.is_cutting()) else {
@@ -446,7 +484,7 @@ impl<D: Disk> Driver<D> {
     fn answer_read(
         &mut self,
         now: Duration,
-        peer: NodeId,
+        peer: Peer,
         partition: TopicPartition,
         ticket: u64,
         batches: Vec<Bytes>,
@@ -489,7 +527,7 @@ mod tests {
 
     use heddle_log_store::{Hooks, LogConfig, MemoryDisk, RecoveredPartitions, WriteTimes, replay_wal};
     use heddle_proto::batch::{BatchBuilder, Compression};
-    use heddle_proto::ids::{CoreId, PartitionIndex, Timestamp, TopicId};
+    use heddle_proto::ids::{PartitionIndex, Timestamp, TopicId};
     use heddle_replication::replica::Hold;
     use heddle_replication::rules::Rules;
 
@@ -544,6 +582,7 @@ mod tests {
             partition,
             config: Config { hold: Hold::Durable, catch_up_records_max: 10, rules: Rules::default() },
             replicas: BTreeSet::new(),
+            cores: BTreeMap::new(),
             history: History::default(),
             is_damaged: false,
             newest_epoch: Epoch::new(0),
@@ -581,8 +620,8 @@ mod tests {
     #[test]
     fn a_peer_that_has_restarted_gets_a_new_connection() {
         let disk = MemoryDisk::new(1);
-        let (mut driver, peer) =
-            (driver(disk.clone(), store(&disk, RecoveredPartitions::new())), NodeId::new(1));
+        let mut driver = driver(disk.clone(), store(&disk, RecoveredPartitions::new()));
+        let peer = Peer { node: NodeId::new(1), core: CoreId::new(0) };
         let mut number_after = |life, count| {
             let connection = connection::number_in(Life(life), count);
             driver.receive(Duration::ZERO, peer, Frame { connection, taken: None, said: Vec::new() });

@@ -11,9 +11,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use heddle_log_store::{AppendError, Disk, Log, StorageError};
 use heddle_proto::batch::BatchHeader;
-use heddle_proto::ids::{NodeId, Offset};
+use heddle_proto::ids::{CoreId, NodeId, Offset};
 use heddle_replication::history::History;
 use heddle_replication::replica::Replica;
+
+use crate::connection::Peer;
 
 /// Something to do to the log.
 pub(crate) enum LogOp {
@@ -41,6 +43,8 @@ pub(crate) struct Hosted<D: Disk> {
     history: History,
     /// Every node that is to have a replica.
     pub(crate) replicas: BTreeSet<NodeId>,
+    /// Where replicas are: as placed, and of others that have spoken since.
+    cores: BTreeMap<NodeId, CoreId>,
     waiting: VecDeque<LogOp>,
     cutting: bool,
     /// What is committed and not yet told.
@@ -55,7 +59,7 @@ impl<D: Disk> Hosted<D> {
     pub(crate) fn new(
         replica: Replica,
         (log, history): (Log<D>, History),
-        replicas: BTreeSet<NodeId>,
+        (replicas, cores): (BTreeSet<NodeId>, BTreeMap<NodeId, CoreId>),
         now: Duration,
     ) -> Self {
         Hosted {
@@ -63,6 +67,7 @@ impl<D: Disk> Hosted<D> {
             log,
             history,
             replicas,
+            cores,
             waiting: VecDeque::new(),
             cutting: false,
             committed_due: None,
@@ -70,6 +75,42 @@ impl<D: Disk> Hosted<D> {
             resent_at: now,
             is_damaged: false,
         }
+    }
+
+    /// Which nodes are to have a replica, and where replicas are.
+    pub(crate) fn place(&mut self, replicas: BTreeSet<NodeId>, cores: BTreeMap<NodeId, CoreId>) {
+        self.replicas = replicas;
+        self.cores = cores;
+    }
+
+    /// Somebody speaks for a replica that no placement has named yet.
+    pub(crate) fn met(&mut self, peer: Peer) {
+        self.cores.entry(peer.node).or_insert(peer.core);
+    }
+
+    /// Where the replica of a node is.
+    pub(crate) fn peer(&self, node: NodeId) -> Option<Peer> {
+        self.cores.get(&node).map(|core| Peer { node, core: *core })
+    }
+
+    /// Everywhere a replica is.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = Peer> + '_ {
+        self.cores.iter().map(|(node, core)| Peer { node: *node, core: *core })
+    }
+
+    /// Records that a backup of the primary here has not acknowledged, and about how many bytes these are.
+    pub(crate) fn lag(&self, node: NodeId) -> (u64, u64) {
+        let Some(primary) = self.replica.primary().filter(|_| self.replicas.contains(&node)) else {
+            return (0, 0);
+        };
+        let log = self.replica.log();
+        let held = primary.written(node).unwrap_or(log.start).max(log.start);
+        let (records, behind) = (log.written.since(log.start), log.written.since(held));
+        if records <= 0 || behind <= 0 {
+            return (0, 0);
+        }
+        let bytes = u128::from(self.log.size_bytes()) * behind as u128 / records as u128;
+        (behind as u64, bytes as u64)
     }
 
     /// Whether a cut is under way or something waits behind one.
@@ -169,7 +210,7 @@ mod tests {
         let restored = Restored { promise: None, log, newest_epoch: Epoch::default(), was_led: false };
         let replica = Replica::start(NodeId::new(0), Life(1), config, restored, &mut Vec::new());
         let log = store.log(partition, LogConfig::default());
-        Hosted::new(replica, (log, History::default()), BTreeSet::new(), Duration::ZERO)
+        Hosted::new(replica, (log, History::default()), Default::default(), Duration::ZERO)
     }
 
     fn batch_at(base: i64, epoch: i32) -> (Bytes, BatchHeader) {

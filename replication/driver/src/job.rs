@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use heddle_log_store::{Disk, Log, ReadError, StorageError};
-use heddle_proto::ids::{NodeId, Offset, TopicPartition};
+use heddle_proto::ids::{Offset, TopicPartition};
 
+use crate::connection::Peer;
 use crate::hosted::Cutting;
 use crate::promises::PromiseFiles;
 
@@ -43,7 +44,7 @@ pub struct CutJob(pub(crate) Cutting);
 
 /// See [`Job::Read`].
 pub struct ReadJob<D: Disk> {
-    pub(crate) peer: NodeId,
+    pub(crate) peer: Peer,
     pub(crate) connection: u64,
     pub(crate) partition: TopicPartition,
     pub(crate) ticket: u64,
@@ -67,7 +68,7 @@ pub enum Done {
     /// Batches, or why there are none.
     Read {
         /// For which peer.
-        peer: NodeId,
+        peer: Peer,
         /// Over which connection.
         connection: u64,
         /// Whose.

@@ -10,7 +10,8 @@
 //! - It passes on what the log store's hooks say ([`Driver::durable`]) and answers what they ask ([`Driver::history`]),
 //!   never from within a call of the driver.
 //! - After each turn it takes [`Driver::jobs`], [`Driver::events`] and [`Driver::flush`], and calls [`Driver::tick`]
-//!   every few milliseconds.
+//!   every few milliseconds. Where a peer takes less than there is, it asks [`Driver::flush_to`] for each that has room: what
+//!   waits in a stream is merged and bounded, a frame that was taken out is not.
 //! - When a connection breaks and is made anew it says so ([`Driver::connected`]). That a peer has restarted the driver sees
 //!   by itself: frames carry the life of their sender.
 //! - A job that fails with an error of the disk ends the process.
@@ -24,7 +25,7 @@ mod perform;
 mod policy;
 pub mod promises;
 
-pub use connection::{Frame, Said};
-pub use driver::{Driver, Event, Options, Placement, ProduceError};
+pub use connection::{Frame, Peer, Said};
+pub use driver::{Driver, Event, Lag, Options, Placement, ProduceError};
 pub use job::{CutJob, Done, Job, JobError, ReadJob};
 pub use kept::{encode_history, restore_history};

@@ -35,8 +35,12 @@ impl<D: Disk> Driver<D> {
     ) {
         match output {
             Output::Send { to, message, pace } => {
+                // Nobody knows where that replica is: as if it had been lost.
+                let Some(peer) = self.hosted.get(&partition).and_then(|hosted| hosted.peer(to)) else {
+                    return;
+                };
                 let input = StreamInput::Say { partition, message, pace };
-                self.connection(now, to).step(now, input, Vec::new());
+                self.connection(now, peer).step(now, input, Vec::new());
             }
             Output::Record(promise) => self.promise(partition, promise),
             Output::Append { from, upto } => {

@@ -6,6 +6,7 @@ use heddle_log_store::Disk;
 use heddle_proto::ids::{NodeId, TopicPartition};
 use heddle_replication::io::Input;
 
+use crate::connection::Peer;
 use crate::driver::Driver;
 use crate::hosted::Watch;
 
@@ -22,7 +23,7 @@ impl<D: Disk> Driver<D> {
 
     fn reconnect_stuck(&mut self, now: Duration) {
         let after = self.options.stuck_after;
-        let stuck: Vec<NodeId> = self
+        let stuck: Vec<Peer> = self
             .connections
             .iter_mut()
             .filter_map(|(peer, connection)| connection.is_stuck(now, after).then_some(*peer))
@@ -33,11 +34,13 @@ impl<D: Disk> Driver<D> {
     }
 
     /// The connection to a peer has been made anew: whatever was under way is said again.
-    pub fn connected(&mut self, now: Duration, peer: NodeId) {
+    pub fn connected(&mut self, now: Duration, peer: Peer) {
         let number = self.next_connection_number();
         self.connection(now, peer).reconnect(number, now);
         for partition in self.partitions() {
-            self.take(now, partition, Input::Resend(peer), &[]);
+            if self.hosted.get(&partition).is_some_and(|hosted| hosted.peer(peer.node) == Some(peer)) {
+                self.take(now, partition, Input::Resend(peer.node), &[]);
+            }
         }
     }
 
@@ -61,7 +64,8 @@ impl<D: Disk> Driver<D> {
             (None, None) => Vec::new(),
         };
         for peer in behind {
-            let quiet = self.connections.get(&peer).is_none_or(|connection| {
+            let known = self.hosted.get(&partition).and_then(|hosted| hosted.peer(peer));
+            let quiet = known.and_then(|peer| self.connections.get(&peer)).is_none_or(|connection| {
                 connection.outbound.is_idle() && connection.outbound.under_way_bytes() == 0
             });
             if quiet {

@@ -15,7 +15,7 @@ use crate::client::Clients;
 use crate::controller::Controller;
 use crate::faults::Faults;
 use crate::network::{CONTROLLER, Network, Packet};
-use crate::node::Node;
+use crate::node::{Node, cores_of, peer};
 use crate::plan::{Bug, Plan};
 
 const TICK: Duration = Duration::from_millis(1);
@@ -198,11 +198,12 @@ impl Cluster {
                 if bug == Some(Bug::AltersRecord) {
                     alter(&mut frame);
                 }
-                driver.receive(clock, from, frame);
+                driver.receive(clock, peer(from), frame);
             }
             Packet::Seal(partition, epoch) => driver.seal(clock, partition, epoch),
             Packet::Granted(partition, grant, replicas) => {
-                driver.place(partition, replicas);
+                let cores = cores_of(&replicas, &grant.in_sync.members);
+                driver.place(partition, replicas, cores);
                 driver.granted(clock, partition, grant);
             }
             _ => {}
@@ -221,8 +222,8 @@ impl Cluster {
             && let Some(up) = node.up.as_ref()
         {
             let mut driver = up.driver.borrow_mut();
-            for peer in self.network.broken_at(now, id) {
-                driver.connected(clock, peer);
+            for node in self.network.broken_at(now, id) {
+                driver.connected(clock, peer(node));
             }
             driver.tick(clock);
         }
@@ -244,7 +245,7 @@ impl Cluster {
             (driver.events(), driver.flush(clock))
         };
         for (peer, frame) in frames {
-            self.network.send(now, id, peer, Packet::Frame(frame));
+            self.network.send(now, id, peer.node, Packet::Frame(frame));
         }
         for event in events {
             if self.nodes[index].up.is_some() {

@@ -1,7 +1,7 @@
 //! A node: a disk, and while it is up a log store and a driver over it, with their futures polled by hand.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -24,7 +24,7 @@ use heddle_replication::rules::Rules;
 use heddle_replication::stream;
 use heddle_replication_driver::promises::PromiseFiles;
 use heddle_replication_driver::{
-    Done, Driver, JobError, Options, Placement, encode_history, restore_history,
+    Done, Driver, JobError, Options, Peer, Placement, encode_history, restore_history,
 };
 
 use crate::controller::Controller;
@@ -255,6 +255,7 @@ impl Node {
             partition,
             config,
             replicas: controller.replicas(partition).clone(),
+            cores: cores_of(controller.replicas(partition), controller.members(partition)),
             history,
             is_damaged: damage.is_some() || lost,
             newest_epoch,
@@ -302,6 +303,16 @@ impl Node {
         let Some(log) = up.driver.borrow().log(partition).cloned() else { return };
         up.trimmings.push(Box::pin(async move { (partition, log.delete_records(before).await) }));
     }
+}
+
+/// A node has one core here.
+pub fn cores_of(replicas: &BTreeSet<NodeId>, members: &BTreeSet<NodeId>) -> BTreeMap<NodeId, CoreId> {
+    replicas.union(members).map(|node| (*node, CoreId::new(0))).collect()
+}
+
+/// The only core of a node.
+pub fn peer(node: NodeId) -> Peer {
+    Peer { node, core: CoreId::new(0) }
 }
 
 impl Up {

@@ -1,0 +1,60 @@
+//! The end of a handshake that made the connection.
+
+use std::cell::RefCell;
+
+use heddle_net::frame::ByteSource;
+use heddle_replication_driver::Peer;
+
+use super::greeting::{Greeting, hello, read_preface, send};
+use super::secret::Role;
+use super::{Greeted, HandshakeError, Identity, Roster, Secret};
+use crate::link::{ByteSink, Link};
+use crate::wire::{Body, PREFACE, Refusal};
+
+/// Greets the core at the other end, which has to be `to`. Has no timer: its caller ends the link when it takes too long.
+///
+/// # Errors
+/// Every [`HandshakeError`]; the connection is closed then.
+pub async fn dial<R: ByteSource, W: ByteSink>(
+    mut link: Link<R, W>,
+    identity: &Identity,
+    secret: &Secret,
+    roster: &RefCell<Roster>,
+    to: Peer,
+) -> Result<Greeted<R, W>, HandshakeError> {
+    let mine = send(&mut link.write, &PREFACE, &hello(identity, to)?).await?;
+    read_preface(&mut link.read).await?;
+    let mut greeting = Greeting::new(identity, link);
+    greeting.note(&mine);
+    match talk(&mut greeting, secret, roster, to).await {
+        Ok(()) => Ok(greeting.finish(to)),
+        Err(error) => {
+            if let HandshakeError::Refusing(refusal) = error {
+                greeting.refuse(&[], refusal).await;
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn talk<R: ByteSource, W: ByteSink>(
+    greeting: &mut Greeting<'_, R, W>,
+    secret: &Secret,
+    roster: &RefCell<Roster>,
+    to: Peer,
+) -> Result<(), HandshakeError> {
+    let (hello, frame) = greeting.read_hello().await?;
+    if hello.from != to {
+        return Err(HandshakeError::Refusing(Refusal::NotMe));
+    }
+    greeting.note(&frame);
+    let proof = secret.prove(Role::Dialer, &greeting.transcript);
+    greeting.send(&[], &Body::Proof(proof)).await?;
+    let (Body::Accepted(proof), _) = greeting.read().await? else {
+        return Err(HandshakeError::Unexpected("the answer to a proof"));
+    };
+    if !secret.proves(Role::Acceptor, &greeting.transcript, &proof) {
+        return Err(HandshakeError::Refusing(Refusal::Secret));
+    }
+    roster.borrow_mut().admit(&hello).map_err(HandshakeError::Refusing)
+}

@@ -1,0 +1,119 @@
+//! The beginning of a connection: both ends say who they are and prove that they know the secret of the cluster.
+//!
+//! ```text
+//! dialer                                    acceptor
+//! preface, Hello (with a challenge)   ->
+//!                                     <-    preface, Hello (with a challenge), or Refused
+//! Proof                               ->
+//!                                     <-    Accepted (with its proof), or Refused
+//! streams                            <->    streams
+//! ```
+//!
+//! A proof is HMAC-SHA-256, under the secret, of which end gives it and of every byte before it in both directions: so it holds
+//! both challenges, both names, and cannot be used again or by the other end. The dialer proves first, so that who knows
+//! nothing gets nothing that it could guess at. What follows on the connection is neither encrypted nor signed: that is for TLS
+//! below it. A peer that speaks another protocol gets no answer, one of another version gets the preface that tells ours.
+
+mod accept;
+mod dial;
+mod greeting;
+mod roster;
+mod secret;
+
+use std::io;
+
+use heddle_net::frame::{ByteSource, FrameError, Unread};
+use heddle_net::socket::ShutdownHandle;
+use heddle_replication::message::Life;
+use heddle_replication_driver::Peer;
+
+use crate::wire::{FORMAT_VERSION, Refusal, WireError};
+
+pub use accept::accept;
+pub use dial::dial;
+pub use roster::Roster;
+pub use secret::{SECRET_BYTES_MIN, Secret, SecretError};
+
+/// Who this core is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster: at most [`crate::wire::CLUSTER_ID_BYTES_MAX`] bytes.
+    pub cluster: String,
+    /// The node and the core.
+    pub me: Peer,
+    /// The life of the node.
+    pub life: Life,
+    /// Drawn at random when the process started, the same for all its cores.
+    pub process: [u8; 16],
+}
+
+/// A connection whose ends know each other.
+pub struct Greeted<R, W> {
+    /// Who is there.
+    pub peer: Peer,
+    /// Where to read.
+    pub read: R,
+    /// What was read behind the handshake and belongs before it.
+    pub unread: Unread,
+    /// Where to write.
+    pub write: W,
+    /// Ends it.
+    pub closer: ShutdownHandle,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The first bytes are those of another protocol.
+    #[error("the other end speaks another protocol")]
+    Foreign,
+    /// The other end speaks another version.
+    #[error("the other end speaks version {0} of the format, this one version {FORMAT_VERSION}")]
+    Version(u8),
+    /// This end does not talk to the other, and has said so.
+    #[error("refused: {0}")]
+    Refusing(Refusal),
+    /// The other end does not talk to this one, and has said so.
+    #[error("the other end refuses this one: {0}")]
+    Refused(Refusal),
+    /// A message that does not belong there.
+    #[error("{0} was expected")]
+    Unexpected(&'static str),
+    /// The other end closed the connection.
+    #[error("the connection ended")]
+    Ended,
+    /// It took too long.
+    #[error("the other end took too long")]
+    TooSlow,
+    /// No frame came, or too large a one.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// What came is no frame.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// Writing failed, or the source of random bytes.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Bytes nobody can foresee.
+///
+/// # Errors
+/// If the system has none.
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// Reads exactly so many bytes.
+async fn read_whole<R: ByteSource>(read: &mut R, mut room: &mut [u8]) -> Result<(), HandshakeError> {
+    while !room.is_empty() {
+        let count = read.read(room).await?;
+        if count == 0 {
+            return Err(HandshakeError::Ended);
+        }
+        room = &mut room[count..];
+    }
+    Ok(())
+}
