@@ -506,6 +506,7 @@ mod tests {
             dir: "/data".into(),
             wal_file_bytes: 1 << 20,
             cache_bytes_max: 0,
+            state_interval_bytes: 1, // so that a start takes what is drained on trust
             ..heddle_log_store::Options::default()
         };
         disk.run(LogStore::open(disk.clone(), options, CoreId::new(0), found, Rc::new(Nobody))).unwrap()
