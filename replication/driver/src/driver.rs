@@ -544,6 +544,7 @@ mod tests {
             dir: "/data".into(),
             wal_file_bytes: 1 << 20,
             cache_bytes_max: 0,
+            state_interval_bytes: 1, // so that a start takes what is drained on trust
             ..heddle_log_store::Options::default()
         };
         disk.run(LogStore::open(disk.clone(), options, CoreId::new(0), found, Rc::new(Nobody))).unwrap()
@@ -566,7 +567,11 @@ mod tests {
 
     #[test]
     fn damage_that_any_reader_meets_is_told_when_the_next_start_knows_of_it() {
-        let disk = MemoryDisk::new(1);
+        (0..20).for_each(damage_is_told_when_the_next_start_knows_of_it);
+    }
+
+    fn damage_is_told_when_the_next_start_knows_of_it(seed: u64) {
+        let disk = MemoryDisk::new(seed);
         let logs = store(&disk, RecoveredPartitions::new());
         let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
         let log = logs.log(partition, LogConfig::default());
