@@ -40,15 +40,8 @@ pub async fn accept<R: ByteSource, W: ByteSink>(
         }
     };
     greeting.note(&frame);
-    match talk(&mut greeting, secret, roster, &theirs).await {
-        Ok(()) => Ok(greeting.finish(theirs.from)),
-        Err(error) => {
-            if let HandshakeError::Refusing(refusal) = error {
-                greeting.refuse(&[], refusal).await;
-            }
-            Err(error)
-        }
-    }
+    let talked = talk(&mut greeting, secret, roster, &theirs).await;
+    greeting.end(talked, theirs.from).await
 }
 
 async fn talk<R: ByteSource, W: ByteSink>(

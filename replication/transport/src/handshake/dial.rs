@@ -26,15 +26,8 @@ pub async fn dial<R: ByteSource, W: ByteSink>(
     read_preface(&mut link.read).await?;
     let mut greeting = Greeting::new(identity, link);
     greeting.note(&mine);
-    match talk(&mut greeting, secret, roster, to).await {
-        Ok(()) => Ok(greeting.finish(to)),
-        Err(error) => {
-            if let HandshakeError::Refusing(refusal) = error {
-                greeting.refuse(&[], refusal).await;
-            }
-            Err(error)
-        }
-    }
+    let talked = talk(&mut greeting, secret, roster, to).await;
+    greeting.end(talked, to).await
 }
 
 async fn talk<R: ByteSource, W: ByteSink>(

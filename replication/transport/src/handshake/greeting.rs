@@ -114,10 +114,20 @@ impl<'a, R: ByteSource, W: ByteSink> Greeting<'a, R, W> {
         }
     }
 
-    /// Both ends know each other.
-    pub(super) fn finish(self, peer: Peer) -> Greeted<R, W> {
+    /// The end of the talk: both ends know each other, or there is no connection and the other end hears why from whoever refuses.
+    pub(super) async fn end(
+        self,
+        talked: Result<(), HandshakeError>,
+        peer: Peer,
+    ) -> Result<Greeted<R, W>, HandshakeError> {
+        if let Err(error) = talked {
+            if let HandshakeError::Refusing(refusal) = error {
+                self.refuse(&[], refusal).await;
+            }
+            return Err(error);
+        }
         let (read, unread) = self.frames.into_parts();
-        Greeted { peer, read, unread, write: self.write, closer: self.closer }
+        Ok(Greeted { peer, read, unread, write: self.write, closer: self.closer })
     }
 }
 
