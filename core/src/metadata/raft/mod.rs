@@ -8,6 +8,7 @@
 //! The broker does not start it yet: it works with [`super::service`], where a node is alone.
 
 mod command_fields;
+mod elections;
 pub mod entry;
 mod journal;
 pub mod log_store;

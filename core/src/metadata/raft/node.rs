@@ -21,6 +21,7 @@ use openraft::{
 };
 
 use super::{
+    elections::spread,
     log_store::LogStore,
     message::{COMMAND_BYTES_MAX, Reply, Request},
     network::{Network, Peer, Transport, TransportError},
@@ -153,6 +154,7 @@ impl<E: Executor, D: Disk, T: Transport> Node<E, D, T> {
         let id = Id::from(id.get());
         let raft = Raft::new(id, config, network, log, machine).await;
         let raft = raft.map_err(|error| StartError::Refused(error.to_string()))?;
+        E::spawn(spread(raft.clone(), options.election));
         Ok(Rc::new(Node { id, raft, images, transport, patience: options.patience }))
     }
 

@@ -75,6 +75,23 @@ fn a_leader_that_is_cut_off_commits_nothing_and_says_so() {
 }
 
 #[test]
+fn disks_that_save_a_vote_slower_than_an_election_waits_still_elect() {
+    for seed in 0..10 {
+        let cluster = Cluster::of(seed, 3, &[]);
+        let old = cluster.leader(&[1, 2, 3]);
+        for id in cluster.ids() {
+            let slow = Duration::from_millis(80)..Duration::from_millis(160);
+            cluster.disk(id).set_latency(Some(slow));
+        }
+        let others: Vec<u64> = [1, 2, 3].into_iter().filter(|id| *id != old).collect();
+        cluster.network.isolate(old, others.clone());
+        cluster.leader(&others);
+        cluster.network.heal();
+        assert_eq!(cluster.verdict(), []);
+    }
+}
+
+#[test]
 fn without_a_majority_reads_go_on_and_writes_are_refused() {
     let cluster = Cluster::of(4, 3, &[]);
     cluster.create(2).expect("creates");
