@@ -54,7 +54,7 @@ pub(crate) enum End {
     Closed,
     #[error("the other end refuses this one: {0}")]
     Refused(Refusal),
-    #[error("a message that belongs to the beginning of a connection")]
+    #[error("a message that does not belong there")]
     Unexpected,
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -62,6 +62,17 @@ pub(crate) enum End {
     Wire(#[from] WireError),
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl End {
+    /// Whether it is because of what the other end sent.
+    pub(crate) fn is_bad(&self) -> bool {
+        match self {
+            End::Wire(_) | End::Unexpected => true,
+            End::Frame(error) => !matches!(error, FrameError::Io(_) | FrameError::Truncated { .. }),
+            End::Closed | End::Refused(_) | End::Io(_) => false,
+        }
+    }
 }
 
 /// What both halves of a connection, and whoever wants to end it, share.
@@ -98,9 +109,9 @@ pub(crate) async fn carry<R: ByteSource, W: ByteSink>(
     replicas: &impl Replicas,
     pulse: Pulse,
 ) -> End {
-    let Greeted { peer, read, unread, write, closer } = greeted;
+    let Greeted { peer, read, unread, write, closer, .. } = greeted;
     let activity = Activity::default();
-    let source = Noted { source: read, activity: activity.clone() };
+    let source = Noted::new(read, &activity);
     let frames = FrameReader::resume(source, FrameOptions::new(FRAME_BYTES_MAX), unread);
     let reading = async {
         let end = read_all(frames, session, replicas, peer).await;
@@ -147,7 +158,9 @@ async fn read_all<S: ByteSource>(
             }
             Ok(Body::Pong(number)) => session.answered(number),
             Ok(Body::Refused(refusal)) => return End::Refused(refusal),
-            Ok(Body::Hello(_) | Body::Proof(_) | Body::Accepted(_)) => return End::Unexpected,
+            Ok(Body::Hello(_) | Body::Proof(_) | Body::Accepted(_) | Body::Request(_) | Body::Reply(_)) => {
+                return End::Unexpected;
+            }
             Err(error) => return error.into(),
         }
         if count.is_multiple_of(FRAMES_PER_TURN) {
@@ -233,9 +246,15 @@ impl<W: ByteSink> Writer<'_, W> {
 }
 
 /// A source whose every byte shows that the peer lives.
-struct Noted<S> {
+pub(crate) struct Noted<S> {
     source: S,
     activity: Activity,
+}
+
+impl<S> Noted<S> {
+    pub(crate) fn new(source: S, activity: &Activity) -> Self {
+        Noted { source, activity: activity.clone() }
+    }
 }
 
 impl<S: ByteSource> ByteSource for Noted<S> {

@@ -15,8 +15,8 @@ use heddle_proto::ids::{CoreId, Epoch, NodeId, Offset, TopicPartition};
 use heddle_replication::history::History;
 use heddle_replication::message::{Life, Message};
 use heddle_replication_driver::{Frame, Peer, Said};
-use heddle_replication_transport::handshake::{Greeted, Identity, Roster, Secret, accept, dial};
-use heddle_replication_transport::wire::{Body, Encoder, Refusal, decode};
+use heddle_replication_transport::handshake::{Aim, Greeted, Identity, Roster, Secret, accept, dial};
+use heddle_replication_transport::wire::{Body, Encoder, Purpose, Refusal, decode};
 use heddle_replication_transport::{Backoff, Bell, Link, Options, Peers, Replicas, StreamCounts};
 
 /// Far longer than any of these takes.
@@ -149,7 +149,8 @@ impl Hand {
     async fn try_dial(node: u32, life: u32, to: u32, address: &str) -> Option<Hand> {
         let stream = Stream::connect(address, NEVER).await.ok()?;
         let identity = Identity { life: Life(life), ..identity(node) };
-        let greeted = dial(Link::from(stream), &identity, &secret(), &RefCell::default(), peer(to)).await;
+        let greeted =
+            dial(Link::from(stream), &identity, &secret(), &RefCell::default(), Aim::Streams(peer(to))).await;
         greeted.ok().map(Hand::new)
     }
 
@@ -254,7 +255,8 @@ fn who_is_silent_is_shown_out_and_dialed_again() {
         let roster = RefCell::new(Roster::default());
         for round in 1..=3 {
             let stream = listener.accept().await.unwrap();
-            let greeted = accept(Link::from(stream), &identity(2), &secret(), &roster).await.unwrap();
+            let greeted =
+                accept(Link::from(stream), &identity(2), &secret(), &roster, &Purpose::ALL).await.unwrap();
             let all = Hand::new(greeted).read_all(false).await;
             assert!(all.iter().all(|body| matches!(body, Body::Ping(_))), "{all:?}");
             assert!(!all.is_empty(), "it was asked before");

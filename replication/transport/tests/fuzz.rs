@@ -16,7 +16,7 @@ use heddle_replication::history::History;
 use heddle_replication::message::{Join, Life, Message};
 use heddle_replication_driver::{Frame, Peer, Said};
 use heddle_replication_transport::wire::{
-    Body, Encoder, Hello, LENGTH_BYTES, PREFIX_BYTES, Refusal, SAID_COUNT_MAX, decode,
+    Body, Call, Encoder, Hello, LENGTH_BYTES, PREFIX_BYTES, Purpose, Refusal, SAID_COUNT_MAX, decode,
 };
 
 const ITERATIONS: u64 = 20_000;
@@ -40,7 +40,9 @@ fn corpus() -> Vec<Vec<u8>> {
         process: [7; 16],
         to: peer(2),
         challenge: [9; 32],
+        purpose: Purpose::Calls,
     };
+    let call = Call { number: 6, payload: Bytes::from(vec![1; 90]) };
     let bodies =
         [Body::Hello(hello), Body::Proof([1; 32]), Body::Accepted([2; 32]), Body::Refused(Refusal::Cluster)];
     let streams = [0, 1, 3, 40].map(|count| Body::Streams(frame(count)));
@@ -49,7 +51,13 @@ fn corpus() -> Vec<Vec<u8>> {
         Encoder::new().encode(&body, &mut chunks).unwrap();
         chunks.concat()[LENGTH_BYTES..].to_vec()
     };
-    bodies.into_iter().chain(streams).chain([Body::Ping(4), Body::Pong(5)]).map(encode).collect()
+    bodies
+        .into_iter()
+        .chain(streams)
+        .chain([Body::Ping(4), Body::Pong(5)])
+        .chain([Body::Request(call.clone()), Body::Reply(call)])
+        .map(encode)
+        .collect()
 }
 
 fn frame(count: u32) -> Frame {

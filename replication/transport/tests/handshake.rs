@@ -13,9 +13,11 @@ use heddle_replication::message::Life;
 use heddle_replication_driver::Peer;
 use heddle_replication_transport::Link;
 use heddle_replication_transport::handshake::{
-    Greeted, HandshakeError, Identity, Roster, Secret, accept, dial,
+    Aim, Greeted, HandshakeError, Identity, Roster, Secret, accept, dial,
 };
-use heddle_replication_transport::wire::{Body, Encoder, FORMAT_VERSION, Hello, PREFACE, Refusal, decode};
+use heddle_replication_transport::wire::{
+    Body, Encoder, FORMAT_VERSION, Hello, PREFACE, Purpose, Refusal, decode,
+};
 
 type Outcome = Result<Greeted<ReadHalf, WriteHalf>, HandshakeError>;
 
@@ -61,7 +63,7 @@ impl Core {
     async fn dial(&self, stream: Stream, to: Peer) -> Outcome {
         let link = Link::from(stream);
         let closer = link.closer.clone();
-        let greeting = dial(link, &self.identity, &self.secret, &self.roster, to);
+        let greeting = dial(link, &self.identity, &self.secret, &self.roster, Aim::Streams(to));
         close_when_idle(Activity::default(), LONG, closer, greeting).await
     }
 
@@ -73,7 +75,7 @@ impl Core {
     async fn accept(&self, stream: Stream) -> Outcome {
         let link = Link::from(stream);
         let closer = link.closer.clone();
-        let greeting = accept(link, &self.identity, &self.secret, &self.roster);
+        let greeting = accept(link, &self.identity, &self.secret, &self.roster, &Purpose::ALL);
         close_when_idle(Activity::default(), LONG, closer, greeting).await
     }
 }
@@ -239,7 +241,15 @@ impl Impostor {
 
 fn hello(from: u32, to: u32) -> Body {
     let Identity { cluster, me, life, process } = identity(from);
-    Body::Hello(Hello { cluster, from: me, life, process, to: peer(to), challenge: [9; 32] })
+    Body::Hello(Hello {
+        cluster,
+        from: me,
+        life,
+        process,
+        to: peer(to),
+        challenge: [9; 32],
+        purpose: Purpose::Streams,
+    })
 }
 
 #[test]

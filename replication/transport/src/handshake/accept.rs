@@ -9,9 +9,9 @@ use super::greeting::{Greeting, drain, hello, read_preface};
 use super::secret::Role;
 use super::{Greeted, HandshakeError, Identity, Roster, Secret};
 use crate::link::{ByteSink, Link};
-use crate::wire::{Body, Hello, PREFACE, Refusal};
+use crate::wire::{Body, Hello, PREFACE, Purpose, Refusal};
 
-/// Greets whoever has connected. Has no timer: its caller ends the link when it takes too long.
+/// Greets whoever has connected for one of these purposes. Has no timer: its caller ends the link when it takes too long.
 ///
 /// # Errors
 /// Every [`HandshakeError`]; the connection is closed then.
@@ -20,6 +20,7 @@ pub async fn accept<R: ByteSource, W: ByteSink>(
     identity: &Identity,
     secret: &Secret,
     roster: &RefCell<Roster>,
+    purposes: &[Purpose],
 ) -> Result<Greeted<R, W>, HandshakeError> {
     if let Err(error) = read_preface(&mut link.read).await {
         if let HandshakeError::Version(_) = error {
@@ -30,7 +31,7 @@ pub async fn accept<R: ByteSource, W: ByteSink>(
         return Err(error);
     }
     let mut greeting = Greeting::new(identity, link);
-    let (theirs, frame) = match greeting.read_hello().await {
+    let (theirs, frame) = match greeting.read_hello(purposes).await {
         Ok(read) => read,
         Err(error) => {
             if let HandshakeError::Refusing(refusal) = error {
@@ -41,7 +42,7 @@ pub async fn accept<R: ByteSource, W: ByteSink>(
     };
     greeting.note(&frame);
     let talked = talk(&mut greeting, secret, roster, &theirs).await;
-    greeting.end(talked, theirs.from).await
+    greeting.end(talked.map(|()| theirs)).await
 }
 
 async fn talk<R: ByteSource, W: ByteSink>(
@@ -50,7 +51,7 @@ async fn talk<R: ByteSource, W: ByteSink>(
     roster: &RefCell<Roster>,
     theirs: &Hello,
 ) -> Result<(), HandshakeError> {
-    let mine = greeting.send(&PREFACE, &hello(greeting.identity, theirs.from)?).await?;
+    let mine = greeting.send(&PREFACE, &hello(greeting.identity, theirs.purpose, theirs.from)?).await?;
     greeting.note(&mine);
     let (Body::Proof(proof), _) = greeting.read().await? else {
         return Err(HandshakeError::Unexpected("a proof"));

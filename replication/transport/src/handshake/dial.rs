@@ -3,15 +3,16 @@
 use std::cell::RefCell;
 
 use heddle_net::frame::ByteSource;
+use heddle_proto::ids::{CoreId, NodeId};
 use heddle_replication_driver::Peer;
 
 use super::greeting::{Greeting, hello, read_preface, send};
 use super::secret::Role;
-use super::{Greeted, HandshakeError, Identity, Roster, Secret};
+use super::{Aim, Greeted, HandshakeError, Identity, Roster, Secret};
 use crate::link::{ByteSink, Link};
-use crate::wire::{Body, PREFACE, Refusal};
+use crate::wire::{Body, Hello, PREFACE, Refusal};
 
-/// Greets the core at the other end, which has to be `to`. Has no timer: its caller ends the link when it takes too long.
+/// Greets the core at the other end, which has to be the one that is wanted. Has no timer: its caller ends the link when it takes too long.
 ///
 /// # Errors
 /// Every [`HandshakeError`]; the connection is closed then.
@@ -20,24 +21,26 @@ pub async fn dial<R: ByteSource, W: ByteSink>(
     identity: &Identity,
     secret: &Secret,
     roster: &RefCell<Roster>,
-    to: Peer,
+    aim: Aim,
 ) -> Result<Greeted<R, W>, HandshakeError> {
-    let mine = send(&mut link.write, &PREFACE, &hello(identity, to)?).await?;
+    // Who joins does not know who is there.
+    let to = aim.to().unwrap_or(Peer { node: NodeId::new(0), core: CoreId::new(0) });
+    let mine = send(&mut link.write, &PREFACE, &hello(identity, aim.purpose(), to)?).await?;
     read_preface(&mut link.read).await?;
     let mut greeting = Greeting::new(identity, link);
     greeting.note(&mine);
-    let talked = talk(&mut greeting, secret, roster, to).await;
-    greeting.end(talked, to).await
+    let talked = talk(&mut greeting, secret, roster, aim).await;
+    greeting.end(talked).await
 }
 
 async fn talk<R: ByteSource, W: ByteSink>(
     greeting: &mut Greeting<'_, R, W>,
     secret: &Secret,
     roster: &RefCell<Roster>,
-    to: Peer,
-) -> Result<(), HandshakeError> {
-    let (hello, frame) = greeting.read_hello().await?;
-    if hello.from != to {
+    aim: Aim,
+) -> Result<Hello, HandshakeError> {
+    let (hello, frame) = greeting.read_hello(&[aim.purpose()]).await?;
+    if aim.to().is_some_and(|to| hello.from != to) {
         return Err(HandshakeError::Refusing(Refusal::NotMe));
     }
     greeting.note(&frame);
@@ -49,5 +52,6 @@ async fn talk<R: ByteSource, W: ByteSink>(
     if !secret.proves(Role::Acceptor, &greeting.transcript, &proof) {
         return Err(HandshakeError::Refusing(Refusal::Secret));
     }
-    roster.borrow_mut().admit(&hello).map_err(HandshakeError::Refusing)
+    roster.borrow_mut().admit(&hello).map_err(HandshakeError::Refusing)?;
+    Ok(hello)
 }

@@ -3,13 +3,14 @@
 use bytes::{Bytes, BytesMut};
 use heddle_net::frame::{ByteSource, FrameOptions, FrameReader, Protocol};
 use heddle_net::socket::ShutdownHandle;
+use heddle_replication::message::Life;
 use heddle_replication_driver::Peer;
 
 use super::{Greeted, HandshakeError, Identity, random, read_whole};
 use crate::link::{ByteSink, Link};
 use crate::wire::{
-    Body, Encoder, HANDSHAKE_FRAME_BYTES_MAX, Hello, LENGTH_BYTES, PREFACE, PREFACE_VERSION_AT, Refusal,
-    decode,
+    Body, Encoder, HANDSHAKE_FRAME_BYTES_MAX, Hello, LENGTH_BYTES, PREFACE, PREFACE_VERSION_AT, Purpose,
+    Refusal, decode,
 };
 
 /// How the beginning of a connection is read: never more than a few small frames.
@@ -57,10 +58,11 @@ pub(super) async fn send<W: ByteSink>(
 }
 
 /// What this core says of itself to another.
-pub(super) fn hello(identity: &Identity, to: Peer) -> Result<Body, HandshakeError> {
+pub(super) fn hello(identity: &Identity, purpose: Purpose, to: Peer) -> Result<Body, HandshakeError> {
     let (cluster, from) = (identity.cluster.clone(), identity.me);
-    let (life, process) = (identity.life, identity.process);
-    Ok(Body::Hello(Hello { cluster, from, life, process, to, challenge: random()? }))
+    let life = if purpose == Purpose::Streams { identity.life } else { Life(0) };
+    let process = identity.process;
+    Ok(Body::Hello(Hello { cluster, from, life, process, to, challenge: random()?, purpose }))
 }
 
 impl<'a, R: ByteSource, W: ByteSink> Greeting<'a, R, W> {
@@ -90,16 +92,24 @@ impl<'a, R: ByteSource, W: ByteSink> Greeting<'a, R, W> {
         }
     }
 
-    /// The other end's hello, if it belongs here.
-    pub(super) async fn read_hello(&mut self) -> Result<(Hello, Bytes), HandshakeError> {
+    /// The other end's hello, if it belongs here and is for one of these purposes.
+    pub(super) async fn read_hello(
+        &mut self,
+        purposes: &[Purpose],
+    ) -> Result<(Hello, Bytes), HandshakeError> {
         let (body, frame) = self.read().await?;
         let Body::Hello(hello) = body else { return Err(HandshakeError::Unexpected("a hello")) };
-        let refusal = if hello.cluster != self.identity.cluster {
+        let is_same = hello.cluster == self.identity.cluster;
+        let joins = hello.purpose == Purpose::Join;
+        let is_told = joins && (hello.cluster.is_empty() || self.identity.cluster.is_empty());
+        let refusal = if !is_same && !is_told {
             Refusal::Cluster
         } else if hello.from.node == self.identity.me.node {
             Refusal::OwnNode
-        } else if hello.to != self.identity.me {
+        } else if hello.to != self.identity.me && !joins {
             Refusal::NotMe
+        } else if !purposes.contains(&hello.purpose) {
+            Refusal::Purpose
         } else {
             return Ok((hello, frame));
         };
@@ -117,17 +127,20 @@ impl<'a, R: ByteSource, W: ByteSink> Greeting<'a, R, W> {
     /// The end of the talk: both ends know each other, or there is no connection and the other end hears why from whoever refuses.
     pub(super) async fn end(
         self,
-        talked: Result<(), HandshakeError>,
-        peer: Peer,
+        talked: Result<Hello, HandshakeError>,
     ) -> Result<Greeted<R, W>, HandshakeError> {
-        if let Err(error) = talked {
-            if let HandshakeError::Refusing(refusal) = error {
-                self.refuse(&[], refusal).await;
+        let theirs = match talked {
+            Ok(theirs) => theirs,
+            Err(error) => {
+                if let HandshakeError::Refusing(refusal) = error {
+                    self.refuse(&[], refusal).await;
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
+        let Hello { from: peer, process, cluster, purpose, .. } = theirs;
         let (read, unread) = self.frames.into_parts();
-        Ok(Greeted { peer, read, unread, write: self.write, closer: self.closer })
+        Ok(Greeted { peer, process, cluster, purpose, read, unread, write: self.write, closer: self.closer })
     }
 }
 

@@ -6,13 +6,14 @@
 //!                                     <-    preface, Hello (with a challenge), or Refused
 //! Proof                               ->
 //!                                     <-    Accepted (with its proof), or Refused
-//! streams                            <->    streams
+//! streams or calls                   <->    streams or calls
 //! ```
 //!
 //! A proof is HMAC-SHA-256, under the secret, of which end gives it and of every byte before it in both directions: so it holds
 //! both challenges, both names, and cannot be used again or by the other end. The dialer proves first, so that who knows
 //! nothing gets nothing that it could guess at. What follows on the connection is neither encrypted nor signed: that is for TLS
-//! below it. A peer that speaks another protocol gets no answer, one of another version gets the preface that tells ours.
+//! below it. Who joins does not know the cluster id: it leaves it empty and learns it from a hello whose proof covers it.
+//! A peer that speaks another protocol gets no answer, one of another version gets the preface that tells ours.
 
 mod accept;
 mod dial;
@@ -27,30 +28,64 @@ use heddle_net::socket::ShutdownHandle;
 use heddle_replication::message::Life;
 use heddle_replication_driver::Peer;
 
-use crate::wire::{FORMAT_VERSION, Refusal, WireError};
+use crate::wire::{FORMAT_VERSION, Purpose, Refusal, WireError};
 
 pub use accept::accept;
 pub use dial::dial;
-pub use roster::Roster;
+pub use roster::{Caller, Roster};
 pub use secret::{SECRET_BYTES_MIN, Secret, SecretError};
 
 /// Who this core is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The cluster: at most [`crate::wire::CLUSTER_ID_BYTES_MAX`] bytes.
+    /// The cluster: at most [`crate::wire::CLUSTER_ID_BYTES_MAX`] bytes; empty for who joins one.
     pub cluster: String,
     /// The node and the core.
     pub me: Peer,
-    /// The life of the node.
+    /// The life of the node; only streams are told.
     pub life: Life,
     /// Drawn at random when the process started, the same for all its cores.
     pub process: [u8; 16],
+}
+
+/// Whom a dialer wants, and what for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Aim {
+    /// Streams with this core.
+    Streams(Peer),
+    /// Calls to this core.
+    Calls(Peer),
+    /// To join the cluster of whoever is there.
+    Join,
+}
+
+impl Aim {
+    fn purpose(self) -> Purpose {
+        match self {
+            Aim::Streams(_) => Purpose::Streams,
+            Aim::Calls(_) => Purpose::Calls,
+            Aim::Join => Purpose::Join,
+        }
+    }
+
+    fn to(self) -> Option<Peer> {
+        match self {
+            Aim::Streams(to) | Aim::Calls(to) => Some(to),
+            Aim::Join => None,
+        }
+    }
 }
 
 /// A connection whose ends know each other.
 pub struct Greeted<R, W> {
     /// Who is there.
     pub peer: Peer,
+    /// The number of its process.
+    pub process: [u8; 16],
+    /// The cluster that it named.
+    pub cluster: String,
+    /// What the connection is for.
+    pub purpose: Purpose,
     /// Where to read.
     pub read: R,
     /// What was read behind the handshake and belongs before it.

@@ -3,6 +3,7 @@
 use bytes::{Buf, Bytes};
 use flatbuffers::{Vector, VerifierOptions};
 use heddle_proto::batch::BATCH_HEADER_BYTES;
+use heddle_proto::crc::crc32c;
 use heddle_proto::ids::{CoreId, Epoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
 use heddle_replication::history::{EPOCHS_MAX, History};
 use heddle_replication::message::{Join, Life, Message};
@@ -11,8 +12,8 @@ use heddle_replication_driver::{Frame, Peer, Said};
 use super::encode::within;
 use super::generated::heddle::peer as fb;
 use super::{
-    Body, CLUSTER_ID_BYTES_MAX, FRAME_BYTES_MAX, HEADER_BYTES_MAX, Hello, PAYLOAD_BYTES_MAX, PREFIX_BYTES,
-    Refusal, SAID_COUNT_MAX, WireError, checksum,
+    Body, CALL_BYTES_MAX, CLUSTER_ID_BYTES_MAX, Call, FRAME_BYTES_MAX, HEADER_BYTES_MAX, Hello,
+    PAYLOAD_BYTES_MAX, PREFIX_BYTES, Purpose, Refusal, SAID_COUNT_MAX, WireError, checksum,
 };
 
 /// Header, body, list entry, its message.
@@ -37,7 +38,6 @@ pub fn decode(mut frame: Bytes) -> Result<Body, WireError> {
         return Err(WireError::HeaderBeyondFrame { header_bytes, frame_bytes });
     }
     let header = frame.split_to(header_bytes);
-    within("payload", frame.len(), PAYLOAD_BYTES_MAX)?;
     let computed = checksum(frame_bytes as u32, &header);
     if computed != stored {
         return Err(WireError::Crc { stored, computed });
@@ -49,14 +49,26 @@ pub fn decode(mut frame: Bytes) -> Result<Body, WireError> {
         ignore_missing_null_terminator: false,
     };
     let root = flatbuffers::root_with_opts::<fb::Header<'_>>(&options, &header)?;
-    if root.body_type() == fb::Body::Streams {
-        return read_streams(&root.body_as_streams().ok_or(WireError::Missing("body"))?, frame)
-            .map(Body::Streams);
+    let missing = WireError::Missing("body");
+    match root.body_type() {
+        fb::Body::Streams => read_streams(&root.body_as_streams().ok_or(missing)?, frame).map(Body::Streams),
+        fb::Body::Request => {
+            let request = root.body_as_request().ok_or(missing)?;
+            read_call(request.number(), request.crc(), frame).map(Body::Request)
+        }
+        fb::Body::Reply => {
+            let reply = root.body_as_reply().ok_or(missing)?;
+            read_call(reply.number(), reply.crc(), frame).map(Body::Reply)
+        }
+        _ if !frame.is_empty() => Err(WireError::Payload { named: 0, bytes: frame.len() }),
+        _ => read_small(&root),
     }
-    if !frame.is_empty() {
-        return Err(WireError::Payload { named: 0, bytes: frame.len() });
-    }
-    read_small(&root)
+}
+
+fn read_call(number: u64, stored: u32, payload: Bytes) -> Result<Call, WireError> {
+    within("payload", payload.len(), CALL_BYTES_MAX)?;
+    let computed = crc32c(&payload);
+    if computed != stored { Err(WireError::Crc { stored, computed }) } else { Ok(Call { number, payload }) }
 }
 
 /// What has no payload.
@@ -83,6 +95,16 @@ fn read_hello(hello: &fb::Hello<'_>) -> Result<Hello, WireError> {
         process: hello.process().0,
         to: peer(hello.to_node(), hello.to_core()),
         challenge: hello.challenge().0,
+        purpose: purpose_of(hello.purpose())?,
+    })
+}
+
+fn purpose_of(purpose: fb::Purpose) -> Result<Purpose, WireError> {
+    Ok(match purpose {
+        fb::Purpose::Streams => Purpose::Streams,
+        fb::Purpose::Calls => Purpose::Calls,
+        fb::Purpose::Join => Purpose::Join,
+        other => return Err(WireError::Unknown { what: "purpose", kind: other.0 }),
     })
 }
 
@@ -93,11 +115,13 @@ fn refusal_of(reason: fb::Reason) -> Refusal {
         fb::Reason::NodeInUse => Refusal::NodeInUse,
         fb::Reason::NotMe => Refusal::NotMe,
         fb::Reason::Secret => Refusal::Secret,
+        fb::Reason::Purpose => Refusal::Purpose,
         _ => Refusal::Unknown,
     }
 }
 
 fn read_streams(streams: &fb::Streams<'_>, mut payload: Bytes) -> Result<Frame, WireError> {
+    within("payload", payload.len(), PAYLOAD_BYTES_MAX)?;
     let list = streams.said().unwrap_or_default();
     within("list of messages", list.len(), SAID_COUNT_MAX)?;
     let sizes = list.iter().flat_map(|said| said.batch_bytes().unwrap_or_default());

@@ -2,14 +2,15 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use flatbuffers::{FlatBufferBuilder, UnionWIPOffset, WIPOffset};
+use heddle_proto::crc::crc32c;
 use heddle_replication::history::History;
 use heddle_replication::message::{Join, Message};
 use heddle_replication_driver::{Frame, Said};
 
 use super::generated::heddle::peer as fb;
 use super::{
-    Body, CLUSTER_ID_BYTES_MAX, HEADER_BYTES_MAX, Hello, LENGTH_BYTES, PAYLOAD_BYTES_MAX, PREFIX_BYTES,
-    Refusal, SAID_COUNT_MAX, WireError, checksum,
+    Body, CALL_BYTES_MAX, CLUSTER_ID_BYTES_MAX, Call, HEADER_BYTES_MAX, Hello, LENGTH_BYTES,
+    PAYLOAD_BYTES_MAX, PREFIX_BYTES, Purpose, Refusal, SAID_COUNT_MAX, WireError, checksum,
 };
 
 type Builder = FlatBufferBuilder<'static>;
@@ -66,19 +67,28 @@ impl Encoder {
                 let args = fb::PongArgs { number: *number };
                 (fb::Body::Pong, fb::Pong::create(&mut self.builder, &args).as_union_value())
             }
+            Body::Request(call) => {
+                let args = fb::RequestArgs { number: call.number, crc: payload_crc(call)? };
+                (fb::Body::Request, fb::Request::create(&mut self.builder, &args).as_union_value())
+            }
+            Body::Reply(call) => {
+                let args = fb::ReplyArgs { number: call.number, crc: payload_crc(call)? };
+                (fb::Body::Reply, fb::Reply::create(&mut self.builder, &args).as_union_value())
+            }
         };
         let root = fb::Header::create(&mut self.builder, &fb::HeaderArgs { body_type, body: Some(union) });
         self.builder.finish_minimal(root);
-        let batches = match body {
-            Body::Streams(frame) => frame.said.as_slice(),
-            _ => &[],
+        let (said, call, payload_bytes_max) = match body {
+            Body::Streams(frame) => (frame.said.as_slice(), None, PAYLOAD_BYTES_MAX),
+            Body::Request(call) | Body::Reply(call) => (&[][..], Some(&call.payload), CALL_BYTES_MAX),
+            _ => (&[][..], None, 0),
         };
-        let batches = batches.iter().flat_map(|said| &said.batches);
-        let payload_bytes = batches.clone().map(|batch| batch.len()).sum();
-        let head = head(self.builder.finished_data(), payload_bytes);
+        let payload = said.iter().flat_map(|said| &said.batches).chain(call);
+        let payload_bytes = payload.clone().map(|part| part.len()).sum();
+        let head = head(self.builder.finished_data(), payload_bytes, payload_bytes_max);
         self.give_back();
         chunks.push(head?);
-        chunks.extend(batches.cloned());
+        chunks.extend(payload.cloned());
         Ok(())
     }
 
@@ -92,9 +102,9 @@ impl Encoder {
 }
 
 /// Everything before the payload.
-fn head(header: &[u8], payload_bytes: usize) -> Result<Bytes, WireError> {
+fn head(header: &[u8], payload_bytes: usize, payload_bytes_max: usize) -> Result<Bytes, WireError> {
     within("header", header.len(), HEADER_BYTES_MAX)?;
-    within("payload", payload_bytes, PAYLOAD_BYTES_MAX)?;
+    within("payload", payload_bytes, payload_bytes_max)?;
     let frame_bytes = (PREFIX_BYTES + header.len() + payload_bytes) as u32;
     let mut out = BytesMut::with_capacity(LENGTH_BYTES + PREFIX_BYTES + header.len());
     out.put_u32_le(frame_bytes);
@@ -120,6 +130,7 @@ fn write_hello(builder: &mut Builder, hello: &Hello) -> Result<Union, WireError>
         to_node: hello.to.node.get(),
         to_core: hello.to.core.get(),
         challenge: Some(&fb::Digest(hello.challenge)),
+        purpose: purpose_of(hello.purpose),
     };
     Ok(fb::Hello::create(builder, &args).as_union_value())
 }
@@ -207,6 +218,20 @@ fn write_history(builder: &mut Builder, history: &History) -> Option<EpochStarts
     (!entries.is_empty()).then(|| builder.create_vector(&entries))
 }
 
+/// Of what is too large there is none: it is not written.
+fn payload_crc(call: &Call) -> Result<u32, WireError> {
+    within("payload", call.payload.len(), CALL_BYTES_MAX)?;
+    Ok(crc32c(&call.payload))
+}
+
+fn purpose_of(purpose: Purpose) -> fb::Purpose {
+    match purpose {
+        Purpose::Streams => fb::Purpose::Streams,
+        Purpose::Calls => fb::Purpose::Calls,
+        Purpose::Join => fb::Purpose::Join,
+    }
+}
+
 fn reason_of(refusal: Refusal) -> fb::Reason {
     match refusal {
         Refusal::Unknown => fb::Reason::Unknown,
@@ -215,5 +240,6 @@ fn reason_of(refusal: Refusal) -> fb::Reason {
         Refusal::NodeInUse => fb::Reason::NodeInUse,
         Refusal::NotMe => fb::Reason::NotMe,
         Refusal::Secret => fb::Reason::Secret,
+        Refusal::Purpose => fb::Reason::Purpose,
     }
 }

@@ -26,7 +26,7 @@ pub enum WireError {
         /// The bytes there are, without the frame's length.
         frame_bytes: usize,
     },
-    /// Lengths and header are not those that were sent.
+    /// Lengths and header, or the payload of a call, are not those that were sent.
     #[error("checksum {computed:08x} where the frame says {stored:08x}")]
     Crc {
         /// As the frame says.

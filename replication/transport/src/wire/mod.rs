@@ -3,7 +3,8 @@
 //! `schema/peer.fbs` is the specification of the headers; the module `generated` is made from it by
 //! `cargo run -p heddle-replication-transport --features codegen --example generate-peer`. [`Encoder`] writes a frame as
 //! chunks, the batches among them as they are; [`decode`] reads one whose length field has been taken off, and checks every
-//! length before it allocates. The checksum covers lengths and header; each batch has its own, which the driver checks.
+//! length before it allocates. The checksum covers lengths and header; each batch has its own, which the driver checks, and the
+//! payload of a call has one in its header.
 
 mod decode;
 mod encode;
@@ -18,6 +19,7 @@ pub use encode::Encoder;
 pub use error::WireError;
 pub use pieces::pieces;
 
+use bytes::Bytes;
 use heddle_proto::batch::BATCH_HEADER_BYTES;
 use heddle_proto::crc::Crc32c;
 use heddle_proto::limits::BATCH_BYTES_MAX;
@@ -42,6 +44,13 @@ pub const LENGTH_BYTES: usize = 4;
 
 /// Largest payload, in bytes: one batch as large as batches get.
 pub const PAYLOAD_BYTES_MAX: usize = BATCH_BYTES_MAX;
+
+/// Largest payload of a request or a reply, in bytes: one message of the metadata's quorum as large as they get, and room for
+/// what its owner puts before it.
+pub const CALL_BYTES_MAX: usize = (16 << 20) + (4 << 10);
+
+/// Largest header of a request or a reply, in bytes: two numbers.
+pub const CALL_HEADER_BYTES_MAX: usize = 256;
 
 /// Largest header, in bytes: one message with a payload of the smallest batches there are, 61 bytes each.
 pub const HEADER_BYTES_MAX: usize = 2 << 20;
@@ -72,6 +81,7 @@ const _: () = assert!(
     HEADER_BYTES_AIM + MESSAGE_BYTES_MAX + 4 * (PAYLOAD_BYTES_MAX / BATCH_HEADER_BYTES) < HEADER_BYTES_MAX
 );
 const _: () = assert!(PAYLOAD_BYTES_AIM <= PAYLOAD_BYTES_MAX && FRAME_BYTES_MAX < u32::MAX as usize);
+const _: () = assert!(PREFIX_BYTES + CALL_HEADER_BYTES_MAX + CALL_BYTES_MAX <= FRAME_BYTES_MAX);
 
 /// What one frame carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,26 +100,57 @@ pub enum Body {
     Ping(u64),
     /// The answer.
     Pong(u64),
+    /// Something asked.
+    Request(Call),
+    /// The answer to the request of that number.
+    Reply(Call),
 }
 
 /// Random bytes, or what follows from them and a secret.
 pub type Digest = [u8; 32];
 
+/// A question or an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// The number of the request.
+    pub number: u64,
+    /// What is asked or answered; its owner knows what it means.
+    pub payload: Bytes,
+}
+
+/// What a connection is for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Purpose {
+    /// Replication: what the drivers of two cores say to each other.
+    Streams,
+    /// Requests of one node to another of its cluster.
+    Calls,
+    /// One request of a node that knows the secret and does not know the cluster yet.
+    Join,
+}
+
+impl Purpose {
+    /// All of them.
+    pub const ALL: [Purpose; 3] = [Purpose::Streams, Purpose::Calls, Purpose::Join];
+}
+
 /// Who speaks and whom it wants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
-    /// The cluster it belongs to.
+    /// The cluster it belongs to; empty from who joins and does not know it.
     pub cluster: String,
     /// The core that speaks.
     pub from: Peer,
-    /// The life of its node.
+    /// The life of its node; 0 where the connection is not for streams, because a node may not know it yet.
     pub life: Life,
     /// Drawn at random when its process started: tells two that claim the same life apart.
     pub process: [u8; 16],
-    /// The core it wants to speak to.
+    /// The core it wants to speak to; of no meaning from who joins.
     pub to: Peer,
     /// Random bytes.
     pub challenge: Digest,
+    /// What the connection is for.
+    pub purpose: Purpose,
 }
 
 /// Why an end does not talk to the other.
@@ -133,17 +174,21 @@ pub enum Refusal {
     /// It does not know the secret.
     #[error("it does not know the secret of the cluster")]
     Secret,
+    /// The connection is for something that is not to be had there, or not yet.
+    #[error("connections for this purpose are not taken, or not yet")]
+    Purpose,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Refusal; 6] = [
+    pub const ALL: [Refusal; 7] = [
         Refusal::Unknown,
         Refusal::Cluster,
         Refusal::OwnNode,
         Refusal::NodeInUse,
         Refusal::NotMe,
         Refusal::Secret,
+        Refusal::Purpose,
     ];
 }
 

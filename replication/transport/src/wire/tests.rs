@@ -110,12 +110,20 @@ fn peers() -> impl Strategy<Value = Peer> {
     any::<(u32, u16)>().prop_map(|(node, core)| Peer { node: NodeId::new(node), core: CoreId::new(core) })
 }
 
+fn purposes() -> impl Strategy<Value = Purpose> {
+    proptest::sample::select(&Purpose::ALL[..])
+}
+
+fn calls() -> impl Strategy<Value = Call> {
+    (any::<u64>(), vec(any::<u8>(), 0..3000))
+        .prop_map(|(number, payload)| Call { number, payload: payload.into() })
+}
+
 fn bodies() -> impl Strategy<Value = Body> {
-    let hello = ("[ -~]{0,255}", peers(), lives(), any::<[u8; 16]>(), peers(), any::<Digest>()).prop_map(
-        |(cluster, from, life, process, to, challenge)| {
-            Body::Hello(Hello { cluster, from, life, process, to, challenge })
-        },
-    );
+    let hello = ("[ -~]{0,255}", peers(), lives(), any::<[u8; 16]>(), peers(), any::<Digest>(), purposes())
+        .prop_map(|(cluster, from, life, process, to, challenge, purpose)| {
+            Body::Hello(Hello { cluster, from, life, process, to, challenge, purpose })
+        });
     prop_oneof![
         1 => hello,
         1 => any::<Digest>().prop_map(Body::Proof),
@@ -124,6 +132,8 @@ fn bodies() -> impl Strategy<Value = Body> {
         8 => frames().prop_map(Body::Streams),
         1 => any::<u64>().prop_map(Body::Ping),
         1 => any::<u64>().prop_map(Body::Pong),
+        2 => calls().prop_map(Body::Request),
+        2 => calls().prop_map(Body::Reply),
     ]
 }
 
@@ -288,6 +298,19 @@ fn every_limit_has_its_error() {
         let (named, bytes) = (100, payload.len());
         assert_eq!(decode(frame_of(header, payload)), Err(WireError::Payload { named, bytes }));
     }
+}
+
+#[test]
+fn calls_have_a_checksum_and_a_limit_of_their_own() {
+    let call = |bytes| Call { number: 3, payload: Bytes::from(vec![8; bytes]) };
+    let most = on_the_wire(&Body::Request(call(CALL_BYTES_MAX)));
+    assert!(most.len() <= PREFIX_BYTES + CALL_HEADER_BYTES_MAX + CALL_BYTES_MAX);
+    assert_eq!(decode(most), Ok(Body::Request(call(CALL_BYTES_MAX))));
+    let refused = Encoder::new().encode(&Body::Reply(call(CALL_BYTES_MAX + 1)), &mut Vec::new());
+    assert!(matches!(refused, Err(WireError::TooLarge { part: "payload", .. })));
+    let mut bent = on_the_wire(&Body::Reply(call(100))).to_vec();
+    *bent.last_mut().unwrap() ^= 1;
+    assert!(matches!(decode(bent.into()), Err(WireError::Crc { .. })));
 }
 
 /// What the schema can say and the machines must not see.
