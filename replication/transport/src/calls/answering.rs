@@ -24,8 +24,10 @@ struct Shared {
     options: Options,
     /// Requests whose replies have not gone out.
     underway_count: Cell<usize>,
-    /// Replies that have not gone out.
-    queue: RefCell<VecDeque<Call>>,
+    /// The bytes of these.
+    underway_bytes: Cell<usize>,
+    /// Replies that have not gone out, with the bytes of their requests.
+    queue: RefCell<VecDeque<(Call, usize)>>,
     caller: RefCell<Option<Caller>>,
 }
 
@@ -44,6 +46,7 @@ impl Answering {
             handler,
             options,
             underway_count: Cell::new(0),
+            underway_bytes: Cell::new(0),
             queue: RefCell::default(),
             caller: RefCell::new(Some(caller)),
         })))
@@ -72,12 +75,12 @@ impl Shared {
         self.queue.take();
     }
 
-    fn answered(&self, number: u64, reply: Option<Vec<u8>>) {
+    fn answered(&self, (number, bytes): (u64, usize), reply: Option<Vec<u8>>) {
         let from = self.from.node;
         match reply {
             _ if self.line.is_over() => {}
             Some(reply) if reply.len() <= self.options.payload_bytes_max => {
-                self.queue.borrow_mut().push_back(Call { number, payload: reply.into() });
+                self.queue.borrow_mut().push_back((Call { number, payload: reply.into() }, bytes));
                 self.line.outgoing.raise();
             }
             Some(reply) => {
@@ -101,24 +104,28 @@ impl Talk for Rc<Shared> {
     }
 
     fn next(&self) -> Option<Body> {
-        let reply = self.queue.borrow_mut().pop_front()?;
+        let (reply, bytes) = self.queue.borrow_mut().pop_front()?;
         self.underway_count.set(self.underway_count.get() - 1);
+        self.underway_bytes.set(self.underway_bytes.get() - bytes);
         self.line.room.raise();
         Some(Body::Reply(reply))
     }
 
     fn take(&self, body: Body) -> Result<(), End> {
         let Body::Request(Call { number, payload }) = body else { return Err(End::Unexpected) };
+        let bytes = payload.len();
         self.underway_count.set(self.underway_count.get() + 1);
+        self.underway_bytes.set(self.underway_bytes.get() + bytes);
         let shared = self.clone();
         spawn(async move {
             let reply = (shared.handler)(shared.from, payload.into()).await;
-            shared.answered(number, reply);
+            shared.answered((number, bytes), reply);
         });
         Ok(())
     }
 
     fn has_room(&self) -> bool {
         self.underway_count.get() < self.options.underway_count_max
+            && self.underway_bytes.get() < self.options.underway_bytes_max
     }
 }

@@ -46,6 +46,8 @@ pub struct Options {
     pub payload_bytes_max: usize,
     /// Requests of one connection that are being answered at once; more wait unread.
     pub underway_count_max: usize,
+    /// The same by the bytes of the requests: the last one may go beyond it.
+    pub underway_bytes_max: usize,
 }
 
 impl Default for Options {
@@ -57,6 +59,7 @@ impl Default for Options {
             silence_max: Duration::from_secs(2),
             payload_bytes_max: CALL_BYTES_MAX,
             underway_count_max: 64,
+            underway_bytes_max: 2 * CALL_BYTES_MAX,
         }
     }
 }
@@ -65,7 +68,8 @@ impl Options {
     fn check(&self) {
         let is_sound = self.ping_every < self.silence_max
             && self.payload_bytes_max <= CALL_BYTES_MAX
-            && self.underway_count_max > 0;
+            && self.underway_count_max > 0
+            && self.underway_bytes_max > 0;
         assert!(is_sound, "{self:?}");
     }
 }
@@ -171,18 +175,12 @@ impl Calls {
 }
 
 impl Inner {
-    /// Answers what comes over a connection until it ends. One that a node had before ends at once: its dialer would not have
-    /// made another.
+    /// Answers what comes over a connection until it ends.
     async fn carry(&self, met: Met, handler: Handler) {
         let from = CallFrom { node: met.peer.node, purpose: met.purpose };
         let Some(answering) = Answering::new(&met, self.door.roster(), handler, self.options) else { return };
         let answering = Rc::new(answering);
-        let mut all = self.answering.borrow_mut();
-        if from.purpose == Purpose::Calls {
-            all.iter().filter(|other| other.from() == from).for_each(|other| other.end());
-        }
-        all.push(answering.clone());
-        drop(all);
+        self.newest(&answering);
         let end = answering.carry(met).await;
         if end.is_bad() {
             tracing::warn!(%end, node = %from.node, "a connection on which a node asks ended");
@@ -190,5 +188,14 @@ impl Inner {
             tracing::debug!(%end, node = %from.node, "a connection on which a node asks ended");
         }
         self.answering.borrow_mut().retain(|other| !Rc::ptr_eq(other, &answering));
+    }
+
+    /// One connection more. One that a node had before ends at once: its dialer would not have made another.
+    fn newest(&self, answering: &Rc<Answering>) {
+        let (mut all, from) = (self.answering.borrow_mut(), answering.from());
+        if from.purpose == Purpose::Calls {
+            all.iter().filter(|other| other.from() == from).for_each(|other| other.end());
+        }
+        all.push(answering.clone());
     }
 }

@@ -71,3 +71,44 @@ impl Drop for Caller {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use heddle_proto::ids::CoreId;
+    use heddle_replication_driver::Peer;
+
+    use super::*;
+
+    fn hello(process: u8, life: u32, purpose: Purpose) -> Hello {
+        let peer = |node| Peer { node: NodeId::new(node), core: CoreId::new(0) };
+        Hello {
+            cluster: "loom".into(),
+            from: peer(1),
+            life: Life(life),
+            process: [process; 16],
+            to: peer(2),
+            challenge: [0; 32],
+            purpose,
+        }
+    }
+
+    #[test]
+    fn calls_know_no_lives_but_who_is_there() {
+        let roster = Rc::new(RefCell::new(Roster::default()));
+        let admits = |process, life, purpose| roster.borrow_mut().admit(&hello(process, life, purpose));
+        let in_use = Err(Refusal::NodeInUse);
+        assert_eq!(admits(1, 8, Purpose::Streams), Ok(()));
+        assert_eq!(admits(2, 0, Purpose::Streams), in_use);
+        assert_eq!(admits(2, 0, Purpose::Calls), Ok(()), "it has restarted and does not know its life");
+        let note = |process| Caller::note(&roster, NodeId::new(1), [process; 16]);
+        let (first, second) = (note(2), note(2));
+        assert!(first.is_some() && second.is_some() && note(3).is_none());
+        assert_eq!(admits(3, 0, Purpose::Calls), in_use);
+        assert_eq!(admits(3, 0, Purpose::Join), in_use);
+        drop(first);
+        assert_eq!(admits(3, 0, Purpose::Calls), in_use, "one is still there");
+        drop(second);
+        assert_eq!(admits(3, 0, Purpose::Calls), Ok(()));
+        assert!(note(3).is_some());
+    }
+}
