@@ -45,13 +45,13 @@ pub enum Fatal {
         /// Whose it is and whose was expected.
         detail: String,
     },
-    /// The data directory has a newer format than this version reads.
-    DataDirNewer {
+    /// The data directory has another format than this version reads.
+    DataDirFormat {
         /// The directory.
         dir: PathBuf,
         /// Its format version.
         found: u32,
-        /// The newest this version reads.
+        /// The one this version reads.
         supported: u32,
     },
     /// The data directory cannot be created, read or written.
@@ -74,6 +74,20 @@ pub enum Fatal {
     /// The cluster metadata log cannot be read or written.
     MetadataLog {
         /// What happened.
+        detail: String,
+    },
+    /// The cluster that this node is to join does not take it.
+    Join {
+        /// Who was asked.
+        seed: String,
+        /// Why.
+        detail: String,
+    },
+    /// The secret of the cluster cannot be used.
+    PeerSecret {
+        /// Its file.
+        path: PathBuf,
+        /// Why.
         detail: String,
     },
     /// A core could not be started or ended on its own.
@@ -176,6 +190,18 @@ pub const CAUSES: &[Cause] = &[
         "Check the disk below `metadata/` in the data directory; keep a copy before changing anything.",
     ),
     cause(
+        33,
+        "join",
+        "the cluster that this node is to join does not take it",
+        "Follow the message: give the node an id that is free, or the address (`--join`) of a node that runs.",
+    ),
+    cause(
+        34,
+        "peer secret",
+        "the file with the cluster's secret cannot be used",
+        "Give every node of the cluster the same file, readable by the broker, with at least 16 bytes (`head -c 32 /dev/urandom | base64`).",
+    ),
+    cause(
         40,
         "core",
         "a core could not be started, or ended on its own",
@@ -205,14 +231,16 @@ impl Fatal {
             Fatal::Listen { .. } => 3,
             Fatal::DataDirInUse { .. } => 4,
             Fatal::DataDirForeign { .. } => 5,
-            Fatal::DataDirNewer { .. } => 6,
+            Fatal::DataDirFormat { .. } => 6,
             Fatal::DataDirUnusable { .. } => 7,
             Fatal::StorageWrite { .. } => 8,
             Fatal::StorageCorrupt { .. } => 9,
             Fatal::MetadataLog { .. } => 10,
-            Fatal::Core { .. } => 11,
-            Fatal::OutOfMemory { .. } => 12,
-            Fatal::Bug { .. } => 13,
+            Fatal::Join { .. } => 11,
+            Fatal::PeerSecret { .. } => 12,
+            Fatal::Core { .. } => 13,
+            Fatal::OutOfMemory { .. } => 14,
+            Fatal::Bug { .. } => 15,
         };
         &CAUSES[index]
     }
@@ -245,16 +273,18 @@ impl fmt::Display for Fatal {
             Fatal::DataDirForeign { dir, detail } => {
                 write!(f, "{} belongs to another node{}", dir.display(), appended(detail))
             }
-            Fatal::DataDirNewer { dir, found, supported } => {
+            Fatal::DataDirFormat { dir, found, supported } => {
                 let dir = dir.display();
                 write!(
                     f,
-                    "{dir} has format version {found}, and this version of Heddle reads up to {supported}"
+                    "{dir} has format version {found}, and this version of Heddle reads version {supported}"
                 )
             }
             Fatal::DataDirUnusable { dir, detail } => {
                 write!(f, "{} cannot be used{}", dir.display(), appended(detail))
             }
+            Fatal::Join { seed, detail } => write!(f, "joining by way of {seed}{}", appended(detail)),
+            Fatal::PeerSecret { path, detail } => write!(f, "{}{}", path.display(), appended(detail)),
             Fatal::Core { core, detail } => write!(f, "core {core}{}", appended(detail)),
             Fatal::StorageWrite { detail }
             | Fatal::StorageCorrupt { detail }
@@ -329,11 +359,13 @@ mod tests {
             Fatal::Listen { address: text(), detail: text() },
             Fatal::DataDirInUse { dir: dir(), detail: text() },
             Fatal::DataDirForeign { dir: dir(), detail: text() },
-            Fatal::DataDirNewer { dir: dir(), found: 2, supported: 1 },
+            Fatal::DataDirFormat { dir: dir(), found: 2, supported: 1 },
             Fatal::DataDirUnusable { dir: dir(), detail: text() },
             Fatal::StorageWrite { detail: text() },
             Fatal::StorageCorrupt { detail: text() },
             Fatal::MetadataLog { detail: text() },
+            Fatal::Join { seed: text(), detail: text() },
+            Fatal::PeerSecret { path: dir(), detail: text() },
             Fatal::Core { core: 0, detail: text() },
             Fatal::OutOfMemory { detail: text() },
             Fatal::Bug { detail: text() },

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod boot;
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod coordinator;
 pub mod doctor;

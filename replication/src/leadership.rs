@@ -91,6 +91,12 @@ impl Leadership {
         Leadership { grant, election: None, rules }
     }
 
+    /// One as the metadata holds it, with the election under way if there is one, which nobody has answered.
+    pub fn restore(grant: Grant, electing: Option<Epoch>, rules: Rules) -> Leadership {
+        let election = electing.map(|epoch| Election { epoch, answers: BTreeMap::new() });
+        Leadership { grant, election, rules }
+    }
+
     /// What is in force.
     pub fn grant(&self) -> &Grant {
         &self.grant

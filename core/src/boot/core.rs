@@ -1,35 +1,33 @@
 //! The life of one core from boot to stop.
 
-use std::{path::Path, rc::Rc, sync::Arc, time::Instant};
+use std::{rc::Rc, sync::Arc, time::Instant};
 
 use heddle_log_store::{
     Disk, GlommioDisk, LogStore, RecoveredPartition, StorageError, list_partitions, list_wal_dirs, replay_wal,
 };
 use heddle_net::{http, socket::Listener};
+use heddle_proto::ids::{CoreId, NodeId};
+use heddle_replication_driver::promises::PromiseFiles;
 
 use super::{
-    STOP_GRACE,
+    HAND_OVER_MAX, STOP_GRACE,
     listen::{self, CoreSockets},
+    metadata,
     plan::Plan,
 };
 use crate::{
     admin::{metrics::CoreMetrics, server::Admin},
     config::ConfigError,
     fatal::{Fatal, fatal},
-    metadata::{
-        ClusterImage, Command,
-        log::{MetadataLog, MetadataLogError},
-        service::MetadataService,
-    },
+    metadata::{ClusterImage, Command},
     runtime::{Queue, Queues, mesh::MeshEnds, signals, time::sleep},
     shard::{
         Shard, ShardParts,
         hooks::ShardHooks,
+        replicas::{Replicas, promise_dir},
         request::{CoreReply, CoreRequest},
     },
 };
-
-type Service = Rc<MetadataService<GlommioDisk>>;
 
 /// Boots the core, serves, and returns when it has stopped cleanly.
 ///
@@ -68,9 +66,16 @@ async fn boot_and_serve(
     }
     let begun = Instant::now();
     let disk = GlommioDisk::new();
-    let metadata = read_metadata(plan, core, &disk).await?;
+    let mut peers = sockets.peers.map(listen::attach).transpose()?;
+    let metadata = metadata::read(plan, (core, &mut peers), queues, &disk).await?;
     let hooks: Rc<ShardHooks<GlommioDisk>> = Rc::default();
     let store = recover(plan, core, &disk, hooks.clone()).await?;
+    let me = NodeId::new(plan.config.node_id);
+    let files = PromiseFiles::new(disk.clone(), promise_dir(&plan.config.data_dir, CoreId::new(core)));
+    let promises = files.read().await.map_err(|error| Fatal::StorageWrite {
+        detail: format!("the promises of replicas cannot be read: {error}"),
+    })?;
+    let replicas = Replicas::new((me, plan.life()), plan.image(), store.clone(), files, promises);
     let shard = Shard::new(ShardParts {
         config: plan.config.clone(),
         queues,
@@ -80,8 +85,20 @@ async fn boot_and_serve(
         metrics: Rc::new(CoreMetrics::default()),
         metadata,
         image: plan.image(),
+        replicas,
     });
     start_loops(&shard);
+    let door = match &shard.metadata {
+        Some(session) => session.door(),
+        None => plan.door(core),
+    };
+    if let (Some(door), Some(listener)) = (door.clone(), peers) {
+        queues.spawn(Queue::Hot, async move { door.serve(listener).await });
+    }
+    shard.mend_replicas().await.map_err(|error| storage_failure(&error))?;
+    shard.start_replicas(door.as_ref());
+    shard.follow_replicas();
+    hear_of_metadata(&shard).await;
     shard.follow_groups(&ClusterImage::default());
     shard.follow_transactions();
     plan.ready.meet().await;
@@ -94,6 +111,10 @@ async fn boot_and_serve(
     let stop = listener.shutdown_handle();
     queues.spawn(Queue::Hot, listen::accept(shard.clone(), listener));
     signals::stop_requested().await;
+    if let Some(session) = &shard.metadata {
+        session.leave(HAND_OVER_MAX).await;
+    }
+    plan.handed_over.meet().await;
     stop.shutdown();
     stop_serving(plan, &shard).await?;
     if let Some(stop) = admin_stop {
@@ -128,57 +149,6 @@ fn announce(shard: &Rc<Shard<GlommioDisk>>, begun: Instant) {
         "ready: clients connect to {}",
         addresses.join(", ")
     );
-}
-
-/// Core 0 reads the metadata and registers this start; the others wait for that.
-async fn read_metadata(plan: &Arc<Plan>, core: u16, disk: &GlommioDisk) -> Result<Option<Service>, Fatal> {
-    if core != 0 {
-        plan.metadata_read.meet().await;
-        return Ok(None);
-    }
-    let (log, image) =
-        MetadataLog::open(disk.clone(), &plan.config.data_dir).await.map_err(metadata_failure)?;
-    check_cluster(plan, &image)?;
-    let service = MetadataService::new(log, image);
-    let node = &plan.data_dir.node;
-    let config = &plan.config;
-    let start = vec![
-        Command::FoundCluster { cluster_id: node.cluster_id.clone() },
-        Command::StartNode {
-            node: node.node_id,
-            host: config.advertised_host(),
-            port: config.advertised_port_of_core(0),
-            core_count: config.core_count() as u16,
-            port_mode: config.port_mode,
-        },
-    ];
-    service.commit(start).await.map_err(metadata_failure)?;
-    plan.show_image(service.image());
-    plan.metadata_read.meet().await;
-    Ok(Some(service))
-}
-
-/// A directory that had a cluster must still have its metadata: starting without it would orphan every topic.
-fn check_cluster(plan: &Arc<Plan>, image: &ClusterImage) -> Result<(), Fatal> {
-    let wanted = plan.data_dir.node.cluster_id.as_str();
-    if image.cluster_id.is_empty() && (plan.data_dir.is_new || !has_logs(&plan.config.data_dir)) {
-        return Ok(());
-    }
-    if *image.cluster_id == *wanted {
-        return Ok(());
-    }
-    let found = if image.cluster_id.is_empty() { "none" } else { &image.cluster_id };
-    Err(Fatal::MetadataLog {
-        detail: format!(
-            "{}/metadata holds the metadata of cluster {found}, and node.toml says {wanted}",
-            plan.config.data_dir.display()
-        ),
-    })
-}
-
-/// Whether topics have ever been written below the directory (a first start may have ended before its metadata did).
-fn has_logs(data_dir: &Path) -> bool {
-    std::fs::read_dir(data_dir.join("topics")).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 /// Reads this core's share of the WALs, deals what is in them to the owners, and opens what was dealt to this core.
@@ -246,7 +216,7 @@ async fn deal_segments(
     for at in list_partitions(disk, options).await.map_err(|error| storage_failure(&error))? {
         match image.core_on(node, at) {
             Some(owner) => plan.deal(owner.get(), at, RecoveredPartition::default()),
-            None if image.deleting.contains(&at.topic) => {}
+            None if image.deleting.contains_key(&at.topic) => {}
             None => {
                 tracing::warn!(topic = %at.topic, partition = %at.partition, "files of a partition that no metadata knows are left alone")
             }
@@ -272,14 +242,17 @@ pub fn start_loops<D: Disk>(shard: &Rc<Shard<D>>) {
     });
     let answering = shard.clone();
     shard.mesh.serve(queues, Rc::new(move |_, request| answering.answer(request)));
-    if let Some(service) = shard.metadata.clone() {
-        let publishing = shard.clone();
-        let publish = Rc::new(move |image| publish(publishing.clone(), image));
-        queues.spawn(Queue::Control, async move {
-            if let Err(error) = service.run(publish).await {
-                fatal(metadata_failure(error));
-            }
-        });
+}
+
+/// On core 0: from now on every core hears of new metadata.
+pub async fn hear_of_metadata<D: Disk>(shard: &Rc<Shard<D>>) {
+    if let Some(session) = &shard.metadata {
+        let publishing = Rc::downgrade(shard);
+        let publish = move |image| match publishing.upgrade() {
+            Some(shard) => publish(shard, image),
+            None => Box::pin(async {}) as crate::runtime::mesh::LocalFuture<()>,
+        };
+        session.metadata().publish_to(Rc::new(publish)).await;
     }
 }
 
@@ -302,7 +275,13 @@ fn publish<D: Disk>(shard: Rc<Shard<D>>, image: Arc<ClusterImage>) -> crate::run
 
 /// Deletes the files of deleted topics on every core, then says so in the metadata.
 fn finish_deletions<D: Disk>(shard: &Rc<Shard<D>>) {
-    for topic in shard.image().deleting.iter().copied() {
+    for topic in shard
+        .image()
+        .deleting
+        .iter()
+        .filter(|(_, nodes)| nodes.contains(&shard.node.get()))
+        .map(|(id, _)| *id)
+    {
         if !shard.begin_deletion(topic) {
             continue;
         }
@@ -314,7 +293,9 @@ fn finish_deletions<D: Disk>(shard: &Rc<Shard<D>>) {
             shard.purge(topic).await;
             if shard.remove_topic_files(topic).await {
                 // Refused only when the node stops: the next start does it again.
-                let _ = shard.propose(Command::ForgetTopic { id: topic.to_string() }).await;
+                let _ = shard
+                    .propose(Command::ForgetTopic { id: topic.to_string(), node: shard.node.get() })
+                    .await;
             }
         });
     }
@@ -329,8 +310,11 @@ async fn stop_serving(plan: &Arc<Plan>, shard: &Rc<Shard<GlommioDisk>>) -> Resul
         sleep(std::time::Duration::from_millis(5)).await;
     }
     plan.stopped.meet().await;
-    if let Some(service) = &shard.metadata {
-        service.close();
+    shard.stop_replicas(STOP_GRACE).await;
+    plan.replicas_stopped.meet().await;
+    if let Some(session) = &shard.metadata {
+        session.stop();
+        session.metadata().close().await;
     }
     shard.store.shutdown().await.map_err(|error| storage_failure(&error))
 }
@@ -345,8 +329,4 @@ fn storage_failure(error: &StorageError) -> Fatal {
         }),
         _ => Fatal::StorageWrite { detail },
     }
-}
-
-fn metadata_failure(error: MetadataLogError) -> Fatal {
-    Fatal::MetadataLog { detail: error.to_string() }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{config::Config, fatal::Fatal};
 
 /// The format that this version writes; it reads this one only.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 
 const NODE_FILE: &str = "node.toml";
 
@@ -21,8 +21,11 @@ const NODE_FILE: &str = "node.toml";
 pub struct NodeFile {
     /// Layout and formats of everything below.
     pub format_version: u32,
-    /// The cluster's identity.
+    /// The cluster's identity; empty until a cluster that it is to join has let it in.
     pub cluster_id: String,
+    /// Whether it founded the cluster: then it may begin with empty metadata.
+    #[serde(default)]
+    pub is_founder: bool,
     /// The node's id.
     pub node_id: u32,
 }
@@ -41,7 +44,7 @@ pub struct DataDir {
 /// Takes the directory, making it if it is not there.
 ///
 /// # Errors
-/// When it is another node's, of a newer format, in use, or cannot be used.
+/// When it is another node's, of another format, in use, or cannot be used.
 pub fn take(config: &Config) -> Result<DataDir, Fatal> {
     let dir = config.data_dir.as_path();
     make(dir).map_err(|error| unusable(dir, &error))?;
@@ -56,7 +59,11 @@ pub fn take(config: &Config) -> Result<DataDir, Fatal> {
             refuse_foreign_content(dir)?;
             let node = NodeFile {
                 format_version: FORMAT_VERSION,
-                cluster_id: uuid::Uuid::new_v4().to_string(),
+                cluster_id: match config.join {
+                    Some(_) => String::new(),
+                    None => uuid::Uuid::new_v4().to_string(),
+                },
+                is_founder: config.join.is_none(),
                 node_id: config.node_id,
             };
             write(dir, &node).map_err(|error| unusable(dir, &error))?;
@@ -101,9 +108,9 @@ fn check(config: &Config, text: &str) -> Result<NodeFile, Fatal> {
         dir: dir.clone(),
         detail: format!("{NODE_FILE} cannot be read: {error}"),
     })?;
-    if node.format_version > FORMAT_VERSION {
+    if node.format_version != FORMAT_VERSION {
         let (found, supported) = (node.format_version, FORMAT_VERSION);
-        return Err(Fatal::DataDirNewer { dir: dir.clone(), found, supported });
+        return Err(Fatal::DataDirFormat { dir: dir.clone(), found, supported });
     }
     if node.node_id != config.node_id {
         let detail = format!("it is node {}, and this broker is node {}", node.node_id, config.node_id);
@@ -139,6 +146,15 @@ fn unusable(dir: &Path, error: &io::Error) -> Fatal {
     Fatal::DataDirUnusable { dir: dir.to_owned(), detail: error.to_string() }
 }
 
+/// Writes down which cluster has let this node in.
+///
+/// # Errors
+/// When the directory cannot be written.
+pub fn belongs_to(dir: &Path, node: &NodeFile, cluster_id: &str) -> Result<(), Fatal> {
+    let joined = NodeFile { cluster_id: cluster_id.to_owned(), ..node.clone() };
+    write(dir, &joined).map_err(|error| unusable(dir, &error))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,10 +184,10 @@ mod tests {
     #[test]
     fn a_newer_format_and_foreign_data_are_refused() {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let node = NodeFile { format_version: 99, cluster_id: "x".into(), node_id: 1 };
+        let node = NodeFile { format_version: 99, cluster_id: "x".into(), is_founder: true, node_id: 1 };
         write(dir.path(), &node).expect("writes");
         let refused = take(&config(dir.path(), 1));
-        assert!(matches!(refused, Err(Fatal::DataDirNewer { found: 99, .. })));
+        assert!(matches!(refused, Err(Fatal::DataDirFormat { found: 99, .. })));
         let other = tempfile::tempdir().expect("a temporary folder");
         fs::create_dir(other.path().join("wal")).expect("creates");
         assert!(matches!(take(&config(other.path(), 1)), Err(Fatal::DataDirForeign { .. })));

@@ -21,6 +21,7 @@ use crate::{
 pub struct Sockets {
     data: Vec<Option<ListenSocket>>,
     admin: Option<ListenSocket>,
+    peers: Vec<Option<ListenSocket>>,
 }
 
 /// What one core listens on.
@@ -29,6 +30,8 @@ pub struct CoreSockets {
     pub data: ListenSocket,
     /// Operators; core 0 only.
     pub admin: Option<ListenSocket>,
+    /// Other nodes.
+    pub peers: Option<ListenSocket>,
 }
 
 impl Sockets {
@@ -37,6 +40,7 @@ impl Sockets {
         CoreSockets {
             data: self.data[core].take().expect("each core takes its sockets once"),
             admin: if core == 0 { self.admin.take() } else { None },
+            peers: self.peers.get_mut(core).and_then(Option::take),
         }
     }
 }
@@ -56,7 +60,15 @@ pub fn bind(config: &Config) -> Result<Sockets, Fatal> {
     });
     let data = data.collect::<Result<Vec<_>, _>>()?;
     let admin = config.admin.map(|address| ListenSocket::bind(address, Share::Exclusive)).transpose();
-    Ok(Sockets { data, admin: admin.map_err(|error| refusal(&error))? })
+    let mut peers = Vec::new();
+    if let Some(config_of_peers) = &config.peers {
+        for core in 0..config.core_count() {
+            let mut address = config_of_peers.listen;
+            address.set_port(address.port().saturating_add(core as u16));
+            peers.push(Some(ListenSocket::bind(address, Share::Exclusive).map_err(|error| refusal(&error))?));
+        }
+    }
+    Ok(Sockets { data, admin: admin.map_err(|error| refusal(&error))?, peers })
 }
 
 fn refusal(error: &BindError) -> Fatal {

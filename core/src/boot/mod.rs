@@ -9,6 +9,7 @@ pub mod data_dir;
 pub mod listen;
 pub mod logging;
 pub mod meeting;
+pub mod metadata;
 pub mod plan;
 
 use std::{sync::Arc, time::Duration};
@@ -65,7 +66,8 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
         listen = %config.listen,
         "starting"
     );
-    let plan = Arc::new(Plan::new(config, data_dir));
+    let secret = metadata::read_secret(&config)?;
+    let plan = Arc::new(Plan::new(config, data_dir, secret));
     let mut cores = Vec::with_capacity(plan.config.core_count());
     for (index, cpu) in plan.config.cpus.iter().copied().enumerate() {
         let (plan, socket, ends) = (plan.clone(), sockets.take(index), ends.remove(0));
@@ -82,3 +84,6 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
 
 /// How long connections get to send what they owe before they are cut at a stop.
 pub const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a node that stops waits for others to lead what it led.
+pub const HAND_OVER_MAX: Duration = Duration::from_secs(3);

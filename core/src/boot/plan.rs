@@ -3,7 +3,13 @@
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use heddle_log_store::{Options, RecoveredPartition, RecoveredPartitions, WalContents};
-use heddle_proto::ids::TopicPartition;
+use heddle_proto::ids::{CoreId, NodeId, TopicPartition};
+use heddle_replication::message::Life;
+use heddle_replication_driver::Peer;
+use heddle_replication_transport::{
+    Door,
+    handshake::{Identity, Secret},
+};
 
 use super::{data_dir::DataDir, meeting::Meeting};
 use crate::{config::Config, metadata::ClusterImage};
@@ -22,15 +28,24 @@ pub struct Plan {
     pub recovered: Meeting,
     /// Every core is ready to serve.
     pub ready: Meeting,
+    /// What this node led is led by others, as far as others could.
+    pub handed_over: Meeting,
     /// Every core has stopped serving.
     pub stopped: Meeting,
+    /// The replicas of every core have stopped.
+    pub replicas_stopped: Meeting,
+    /// A number that no other process has.
+    pub process: [u8; 16],
+    secret: Option<Secret>,
+    cluster_id: OnceLock<String>,
+    life: OnceLock<Life>,
     image: OnceLock<Arc<ClusterImage>>,
     dealt: Vec<Mutex<WalContents>>,
 }
 
 impl Plan {
     /// Before any core runs.
-    pub fn new(config: Config, data_dir: DataDir) -> Plan {
+    pub fn new(config: Config, data_dir: DataDir, secret: Option<Secret>) -> Plan {
         let cores = config.core_count();
         Plan {
             config: Arc::new(config),
@@ -39,15 +54,49 @@ impl Plan {
             wals_read: Meeting::new(cores),
             recovered: Meeting::new(cores),
             ready: Meeting::new(cores),
+            handed_over: Meeting::new(cores),
             stopped: Meeting::new(cores),
+            replicas_stopped: Meeting::new(cores),
+            process: *uuid::Uuid::new_v4().as_bytes(),
+            secret,
+            cluster_id: OnceLock::new(),
+            life: OnceLock::new(),
             image: OnceLock::new(),
             dealt: (0..cores).map(|_| Mutex::default()).collect(),
         }
     }
 
-    /// Core 0 shows what it read.
-    pub fn show_image(&self, image: Arc<ClusterImage>) {
-        self.image.set(image).expect("core 0 reads the metadata once");
+    /// Core 0 shows what it read, in which cluster and life.
+    pub fn show(&self, cluster_id: String, life: Life, image: Arc<ClusterImage>) {
+        let is_first = self.cluster_id.set(cluster_id).is_ok() && self.life.set(life).is_ok();
+        assert!(is_first && self.image.set(image).is_ok(), "core 0 reads the metadata once");
+    }
+
+    /// The life that this process is of its node; after core 0 has read the metadata.
+    pub fn life(&self) -> Life {
+        *self.life.get().expect("core 0 has read the metadata before this stage")
+    }
+
+    /// What the nodes of the cluster share, if this node has peers.
+    pub fn secret(&self) -> Option<&Secret> {
+        self.secret.as_ref()
+    }
+
+    /// Who a core of this node is to its peers, before its life is known.
+    pub fn identity(&self, core: u16, cluster_id: &str) -> Identity {
+        let me = Peer { node: NodeId::new(self.config.node_id), core: CoreId::new(core) };
+        Identity { cluster: cluster_id.to_owned(), me, life: Life(0), process: self.process }
+    }
+
+    /// The door of a core for its peers; after core 0 has read the metadata.
+    pub fn door(&self, core: u16) -> Option<Door> {
+        let cluster_id = self.cluster_id.get().expect("core 0 has read the metadata before this stage");
+        let secret = self.secret.clone()?;
+        Some(Door::new(
+            self.identity(core, cluster_id),
+            secret,
+            heddle_replication_transport::Options::default(),
+        ))
     }
 
     /// What core 0 read; after the meeting of that name.

@@ -78,6 +78,7 @@ const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
 const NODE: &str = "Node and network";
+const CLUSTER: &str = "Cluster";
 const CORES: &str = "Cores and memory";
 const STORAGE: &str = "Storage";
 const TOPICS: &str = "Topics";
@@ -158,6 +159,46 @@ pub const ENTRIES: &[Entry] = &[
             Kind::Address,
             "127.0.0.1:9644",
             "Address of the admin HTTP server (`/metrics`, `/health/live`, `/health/ready`). `none` disables it.",
+        ),
+    ),
+    optional(
+        "none",
+        entry(
+            CLUSTER,
+            "peer_listen",
+            Kind::Address,
+            "none",
+            "Address for the other nodes of the cluster, as they reach this one: core *i* listens on the port plus *i*. Needs `peer_secret_file`. `none` for a node that is alone.",
+        ),
+    ),
+    optional(
+        "none",
+        entry(
+            CLUSTER,
+            "peer_secret_file",
+            Kind::Path,
+            "none",
+            "File with the secret that all nodes of a cluster share, at least 16 bytes; white space around it is left out. Whoever knows it is taken for a node.",
+        ),
+    ),
+    optional(
+        "none",
+        entry(
+            CLUSTER,
+            "join",
+            Kind::Address,
+            "none",
+            "`peer_listen` of any node of the cluster that this node is to join at its first start. Once its data directory belongs to a cluster it is not looked at again. `none` founds a cluster.",
+        ),
+    ),
+    optional(
+        "none",
+        entry(
+            CLUSTER,
+            "rack",
+            Kind::Text,
+            "none",
+            "Where this node stands. Replicas of a partition go to different racks where there are several.",
         ),
     ),
     entry(

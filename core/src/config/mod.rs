@@ -85,6 +85,41 @@ impl std::str::FromStr for Durability {
     }
 }
 
+/// How a node hears the other nodes of its cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerConfig {
+    /// Address of core 0, resolved.
+    pub listen: SocketAddr,
+    /// Its host as it was written; what the others are told.
+    pub host: String,
+    /// The file with the cluster's secret.
+    pub secret_file: PathBuf,
+}
+
+impl PeerConfig {
+    /// Where the others reach core 0.
+    pub fn address(&self) -> String {
+        format!("{}:{}", self.host, self.listen.port())
+    }
+}
+
+fn peer_config(settings: &Settings) -> Result<Option<PeerConfig>, ConfigError> {
+    let listen = settings.optional_address("peer_listen")?;
+    let secret_file = settings.optional_text("peer_secret_file")?.map(PathBuf::from);
+    match (listen, secret_file) {
+        (Some((host, listen)), Some(secret_file)) => Ok(Some(PeerConfig { listen, host, secret_file })),
+        (Some(_), None) => Err(ConfigError::Conflict {
+            what: "peer_listen without peer_secret_file".to_owned(),
+            advice: "give the file with the secret that all nodes of the cluster share".to_owned(),
+        }),
+        (None, Some(_)) => Err(ConfigError::Conflict {
+            what: "peer_secret_file without peer_listen".to_owned(),
+            advice: "give the address at which the other nodes reach this one".to_owned(),
+        }),
+        (None, None) => Ok(None),
+    }
+}
+
 /// The checked configuration of one node. Field docs are in [`ENTRIES`], which is also what users read.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -104,6 +139,12 @@ pub struct Config {
     pub port_mode: PortMode,
     /// Address of the admin HTTP server; `None` disables it.
     pub admin: Option<SocketAddr>,
+    /// Where this node hears its peers, and the host as it was written.
+    pub peers: Option<PeerConfig>,
+    /// Whom to ask to be let into a cluster, as it was written.
+    pub join: Option<String>,
+    /// Where it stands.
+    pub rack: Option<String>,
     /// What the user asked for in `cores`.
     pub cores: CoreSelection,
     /// CPU of each core, index = core id. Never empty. A CPU appears twice only if more cores than CPUs were asked for.
@@ -203,6 +244,9 @@ impl Config {
                 _ => PortMode::PerCore,
             },
             admin: settings.optional_address("admin")?.map(|(_, address)| address),
+            peers: peer_config(settings)?,
+            join: settings.optional_text("join")?,
+            rack: settings.optional_text("rack")?,
             cores,
             cpus,
             profile: settings.text("profile")?,
@@ -253,6 +297,12 @@ impl Config {
             return conflict(
                 format!("wal_file_bytes ({}) is not a multiple of {DISK_BLOCK_BYTES}", self.wal_file_bytes),
                 "direct I/O needs whole blocks: give it in MiB",
+            );
+        }
+        if self.join.is_some() && self.peers.is_none() {
+            return conflict(
+                "join without peer_listen".to_owned(),
+                "a node of a cluster needs peer_listen and peer_secret_file",
             );
         }
         self.check_groups()?;

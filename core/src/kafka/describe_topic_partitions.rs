@@ -140,6 +140,8 @@ mod tests {
             port: 9092,
             core_count: 2,
             port_mode: PortMode::PerCore,
+            peer_address: String::new(),
+            rack: String::new(),
         };
         apply(&mut image, &start).expect("starts");
         for (number, (name, partition_count)) in topics.iter().enumerate() {

@@ -55,7 +55,15 @@ mod tests {
         let mut image = ClusterImage::default();
         for node in 1..=2 {
             let (host, port_mode) = (format!("host-{node}"), PortMode::PerCore);
-            let start = Command::StartNode { node, host, port: 9092, core_count: 2, port_mode };
+            let start = Command::StartNode {
+                node,
+                host,
+                port: 9092,
+                core_count: 2,
+                port_mode,
+                peer_address: String::new(),
+                rack: String::new(),
+            };
             apply(&mut image, &start).expect("starts");
         }
         let create = Command::CreateTopic {

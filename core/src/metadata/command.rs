@@ -6,9 +6,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use heddle_proto::ids::{NodeId, TopicId};
-use serde::{Deserialize, Serialize};
 
 use super::{
+    elections::{self, Elected, Election, InSyncChange},
     image::{ClusterImage, NodeImage, PartitionImage, PortMode, ReplicaSlot, TopicImage},
     name::check_topic_name,
     quota::QuotaChange,
@@ -19,8 +19,7 @@ use super::{
 pub const PARTITION_COUNT_MAX: u32 = 100_000;
 
 /// One change of the cluster's metadata, as written to its log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "kebab-case")]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Command {
     /// The first command of a cluster: gives it its identity.
     FoundCluster {
@@ -40,6 +39,10 @@ pub enum Command {
         core_count: u16,
         /// How clients reach them.
         port_mode: PortMode,
+        /// Where core 0 hears its peers, as `HOST:PORT`; empty for nowhere.
+        peer_address: String,
+        /// Where it stands; empty for nowhere in particular.
+        rack: String,
     },
     /// Creates a topic.
     CreateTopic {
@@ -54,7 +57,6 @@ pub enum Command {
         /// The settings it overrides.
         overrides: BTreeMap<String, String>,
         /// Where each partition's replicas go, the preferred primary first; empty for the cluster's choice.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         replicas: Vec<Vec<ReplicaSlot>>,
     },
     /// Changes settings: a value sets, `None` goes back to the default.
@@ -71,7 +73,6 @@ pub enum Command {
         /// The new number of partitions.
         partition_count: u32,
         /// Where the replicas of each new partition go; empty for the cluster's choice.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
         replicas: Vec<Vec<ReplicaSlot>>,
     },
     /// Deletes a topic; its files go afterwards.
@@ -79,10 +80,12 @@ pub enum Command {
         /// Its name.
         name: String,
     },
-    /// The files of a deleted topic are gone everywhere.
+    /// The files of a deleted topic are gone from a node.
     ForgetTopic {
         /// The topic's id.
         id: String,
+        /// The node.
+        node: u32,
     },
     /// Replaces all settings of a topic.
     ReplaceTopicConfig {
@@ -101,6 +104,21 @@ pub enum Command {
         /// How many.
         count: u32,
     },
+    /// Partitions have lost their leader, or are to get another one: whoever is in sync is asked to seal.
+    BeginElections {
+        /// Which.
+        elections: Vec<Election>,
+    },
+    /// Enough replicas have sealed, and the controller says who leads.
+    EndElections {
+        /// Who leads what.
+        elected: Vec<Elected>,
+    },
+    /// Primaries want other in-sync sets.
+    ChangeInSync {
+        /// Which.
+        changes: Vec<InSyncChange>,
+    },
 }
 
 /// What a command that was applied answers.
@@ -112,6 +130,8 @@ pub enum Outcome {
     Topic(TopicId),
     /// The first producer id of the block.
     ProducerIds(i64),
+    /// A node has started for the so-manieth time.
+    Life(u32),
 }
 
 /// Why a command was refused. Nothing was changed.
@@ -149,6 +169,9 @@ pub enum MetadataError {
     /// The metadata log is closed: the node is stopping.
     #[error("the node is shutting down")]
     Closing,
+    /// Nobody who leads the metadata could be asked, or it did not answer.
+    #[error("{0}")]
+    Unavailable(String),
 }
 
 /// Applies one command to an image.
@@ -163,17 +186,21 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
             }
             Ok(Outcome::Done)
         }
-        Command::StartNode { node, host, port, core_count, port_mode } => {
+        Command::StartNode { node, host, port, core_count, port_mode, peer_address, rack } => {
+            let life = image.nodes.get(node).map_or(0, |before| before.life) + 1;
             let started = NodeImage {
                 id: NodeId::new(*node),
                 host: host.clone(),
                 port: *port,
                 core_count: *core_count,
                 port_mode: *port_mode,
+                life,
+                peer_address: peer_address.clone(),
+                rack: rack.clone(),
             };
             image.nodes.insert(*node, Arc::new(started));
             raise_epochs(image, *node);
-            Ok(Outcome::Done)
+            Ok(Outcome::Life(life))
         }
         Command::CreateTopic { name, id, partition_count, replication_factor, overrides, replicas } => {
             let id = parse_id(id)?;
@@ -195,11 +222,17 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
                 .remove(name.as_str())
                 .ok_or_else(|| MetadataError::UnknownTopic(name.clone()))?;
             image.topics_by_id.remove(&topic.id);
-            image.deleting.insert(topic.id);
+            image.deleting.insert(topic.id, image.nodes.keys().copied().collect());
             Ok(Outcome::Topic(topic.id))
         }
-        Command::ForgetTopic { id } => {
-            image.deleting.remove(&parse_id(id)?);
+        Command::ForgetTopic { id, node } => {
+            let id = parse_id(id)?;
+            if let Some(nodes) = image.deleting.get_mut(&id) {
+                nodes.remove(node);
+                if nodes.is_empty() {
+                    image.deleting.remove(&id);
+                }
+            }
             Ok(Outcome::Done)
         }
         Command::TakeProducerIds { count } => {
@@ -207,6 +240,9 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
             image.producer_id_next += i64::from(*count);
             Ok(Outcome::ProducerIds(first))
         }
+        Command::BeginElections { elections } => Ok(elections::begin(image, elections)),
+        Command::EndElections { elected } => Ok(elections::end(image, elected)),
+        Command::ChangeInSync { changes } => Ok(elections::change(image, changes)),
     }
 }
 
@@ -214,12 +250,13 @@ fn raise_epochs(image: &mut ClusterImage, node: u32) {
     let led: Vec<Arc<TopicImage>> = image
         .topics
         .values()
-        .filter(|topic| topic.partitions.iter().any(|partition| partition.leader == node))
+        .filter(|topic| topic.partitions.iter().any(|partition| partition.is_led_for_ever_by(node)))
         .cloned()
         .collect();
     for topic in led {
         let mut changed = (*topic).clone();
-        changed.partitions.iter_mut().filter(|partition| partition.leader == node).for_each(|p| p.epoch += 1);
+        let partitions = changed.partitions.iter_mut();
+        partitions.filter(|partition| partition.is_led_for_ever_by(node)).for_each(|it| it.epoch += 1);
         put(image, changed);
     }
 }
@@ -310,9 +347,7 @@ fn check_assignment(
 /// Adds partitions with chosen replicas.
 fn place_partitions(topic: &mut TopicImage, replicas: &[Vec<ReplicaSlot>]) {
     for slots in replicas {
-        let isr = slots.iter().map(|replica| replica.node).collect();
-        let leader = slots[0].node;
-        topic.partitions.push(PartitionImage { replicas: slots.clone(), isr, leader, epoch: 0 });
+        topic.partitions.push(PartitionImage::new(slots.clone(), topic.config.commit_quorum));
     }
 }
 
@@ -333,9 +368,7 @@ fn deal_partitions(topic: &mut TopicImage, nodes: &[u32], factor: usize, upto: u
                 ReplicaSlot { node, slot }
             })
             .collect();
-        let leader = replicas[0].node;
-        let isr = replicas.iter().map(|replica| replica.node).collect();
-        topic.partitions.push(PartitionImage { replicas, isr, leader, epoch: 0 });
+        topic.partitions.push(PartitionImage::new(replicas, topic.config.commit_quorum));
     }
 }
 
@@ -363,6 +396,15 @@ fn put_config(image: &mut ClusterImage, mut changed: TopicImage) -> Result<Outco
     changed.config = TopicConfig::parse(&changed.overrides).map_err(MetadataError::InvalidConfig)?;
     let factor = changed.partitions.first().map_or(1, |partition| partition.replicas.len() as u16);
     check_replicas(image, factor, &changed.config)?;
+    if let Some(first) = changed.partitions.first()
+        && first.is_replicated()
+        && first.quorum != changed.config.commit_quorum
+    {
+        return Err(MetadataError::InvalidConfig(format!(
+            "min.insync.replicas of a topic with several replicas stays what it was at its creation, {}",
+            first.quorum
+        )));
+    }
     let id = changed.id;
     put(image, changed);
     Ok(Outcome::Topic(id))
@@ -412,7 +454,8 @@ fn find(image: &ClusterImage, name: &str) -> Result<Arc<TopicImage>, MetadataErr
     image.topic(name).cloned().ok_or_else(|| MetadataError::UnknownTopic(name.to_owned()))
 }
 
-fn put(image: &mut ClusterImage, topic: TopicImage) {
+/// Puts a changed topic in its place.
+pub(super) fn put(image: &mut ClusterImage, topic: TopicImage) {
     let topic = Arc::new(topic);
     image.topics_by_id.insert(topic.id, topic.clone());
     image.topics.insert(topic.name.clone(), topic);
@@ -435,6 +478,8 @@ mod tests {
                 port: 1,
                 core_count: 2,
                 port_mode: PortMode::PerCore,
+                peer_address: String::new(),
+                rack: String::new(),
             };
             apply(&mut image, &start).expect("starts");
         }
@@ -457,7 +502,7 @@ mod tests {
         let mut image = cluster(3);
         apply(&mut image, &create("t", 6, 2)).expect("creates");
         let topic = image.topic("t").expect("is there").clone();
-        let leaders: Vec<u32> = topic.partitions.iter().map(|partition| partition.leader).collect();
+        let leaders: Vec<u32> = topic.partitions.iter().map(|partition| partition.replicas[0].node).collect();
         assert_eq!(leaders, [1, 2, 3, 1, 2, 3]);
         for node in 1..=3 {
             let mut slots: Vec<u32> = topic
@@ -498,6 +543,8 @@ mod tests {
             port: 1,
             core_count: 4,
             port_mode: PortMode::Single,
+            peer_address: String::new(),
+            rack: String::new(),
         };
         apply(&mut image, &start).expect("restarts");
         assert_eq!(image.topic("t").expect("is there").partitions[0].epoch, 1);
@@ -536,8 +583,11 @@ mod tests {
         apply(&mut image, &create("t", 1, 1)).expect("creates");
         apply(&mut image, &Command::DeleteTopic { name: "t".into() }).expect("deletes");
         assert!(image.topic("t").is_none() && image.topics_by_id.is_empty());
-        let id = *image.deleting.first().expect("waits");
-        apply(&mut image, &Command::ForgetTopic { id: id.to_string() }).expect("forgets");
+        let id = *image.deleting.first_key_value().expect("waits").0;
+        let forget = |node| Command::ForgetTopic { id: id.to_string(), node };
+        apply(&mut image, &forget(7)).expect("does nothing");
+        assert!(!image.deleting.is_empty());
+        apply(&mut image, &forget(1)).expect("forgets");
         assert!(image.deleting.is_empty());
     }
 

@@ -28,6 +28,12 @@ pub struct NodeImage {
     pub core_count: u16,
     /// How clients reach them.
     pub port_mode: PortMode,
+    /// How many times it has started: a number that no two of its lives share.
+    pub life: u32,
+    /// Where core 0 hears its peers, as `HOST:PORT`; core n does n ports above. Empty for a node that has none.
+    pub peer_address: String,
+    /// Where it stands: replicas of a partition go to different racks where there are several. Empty for none.
+    pub rack: String,
 }
 
 /// Broker ids of one node are spaced this far apart on the Kafka wire, so that every core has its own.
@@ -66,6 +72,13 @@ impl NodeImage {
             port: self.port.saturating_add(core),
         })
     }
+
+    /// Where a core of this node hears its peers.
+    pub fn peer_address_of(&self, core: CoreId) -> Option<String> {
+        let (host, port) = self.peer_address.rsplit_once(':')?;
+        let port = port.parse::<u16>().ok()?.checked_add(core.get())?;
+        Some(format!("{host}:{port}"))
+    }
 }
 
 /// One replica of a partition: which node has it, and its slot there (see [`core_of`]).
@@ -84,11 +97,24 @@ pub struct PartitionImage {
     pub replicas: Vec<ReplicaSlot>,
     /// Node ids of the in-sync replicas.
     pub isr: Vec<u32>,
-    /// Node id of the primary.
+    /// Rises with every change of the in-sync replicas.
+    pub isr_version: u32,
+    /// So many in-sync replicas hold what is committed (`min.insync.replicas` as it was when the topic was made).
+    pub quorum: u16,
+    /// Node id of the primary; [`NOBODY`] before the first election.
     pub leader: u32,
+    /// The life of the primary that leads; where there is one replica, any.
+    pub leader_life: u32,
     /// Generation of the leadership.
     pub epoch: i32,
+    /// The epoch of the election under way; 0 for none.
+    pub electing: i32,
+    /// The last epoch that began with an election in which committed records may have been lost; 0 for none.
+    pub lossy: i32,
 }
+
+/// The leader of a partition that has none.
+pub const NOBODY: u32 = u32::MAX;
 
 impl PartitionImage {
     /// The epoch as its own type.
@@ -137,8 +163,8 @@ pub struct ClusterImage {
     pub topics: BTreeMap<Arc<str>, Arc<TopicImage>>,
     /// The same topics by id.
     pub topics_by_id: AHashMap<TopicId, Arc<TopicImage>>,
-    /// Deleted topics whose files may still be on disk.
-    pub deleting: BTreeSet<TopicId>,
+    /// Deleted topics whose files may still be on disk, with the nodes that have not removed them.
+    pub deleting: BTreeMap<TopicId, BTreeSet<u32>>,
     /// The first producer id that was never handed out.
     pub producer_id_next: i64,
     /// Who may use how much.
@@ -171,6 +197,9 @@ impl ClusterImage {
 
     /// The wire id of the broker that leads a partition, or -1 while there is none.
     pub fn leader_broker(&self, topic: &TopicImage, partition: &PartitionImage) -> i32 {
+        if partition.electing != 0 {
+            return -1;
+        }
         let replica = partition.replicas.iter().find(|replica| replica.node == partition.leader);
         match (replica, self.nodes.get(&partition.leader)) {
             (Some(replica), Some(node)) => node.broker_id(core_of(topic.id, replica.slot, node.core_count)),
@@ -245,7 +274,11 @@ mod tests {
             port: 9092,
             core_count: 2,
             port_mode: PortMode::PerCore,
+            life: 1,
+            peer_address: "h:9192".into(),
+            rack: String::new(),
         };
+        assert_eq!(node.peer_address_of(CoreId::new(1)).as_deref(), Some("h:9193"));
         let shown: Vec<(i32, u16)> = node.brokers().map(|broker| (broker.id, broker.port)).collect();
         assert_eq!(shown, [(2000, 9092), (2001, 9093)]);
         node.port_mode = PortMode::Single;

@@ -1,132 +1,107 @@
-//! The one writer of the metadata: it runs on core 0, gathers proposals, and lets no answer out before the change is
-//! durable and every core of the node works by it.
+//! The metadata as the rest of a node sees it, on core 0: propose a change, read the newest image, hear of new ones.
+//!
+//! Behind it is the node's part in the cluster's agreement ([`super::raft`]); a node that is alone agrees with itself. No
+//! answer is let out before the change is durable on a majority and every core of this node works by it.
 
-use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    sync::Arc,
-};
+use std::{cell::RefCell, path::Path, rc::Rc, sync::Arc, time::Duration};
 
 use heddle_log_store::Disk;
+use heddle_proto::ids::NodeId;
 
 use super::{
     command::{Command, MetadataError, Outcome},
     image::ClusterImage,
-    log::{MetadataLog, MetadataLogError},
+    peers::PeerTransport,
+    raft::{self, CoreExecutor, ProposeError, StartError},
 };
-use crate::runtime::{
-    event::Event,
-    mesh::LocalFuture,
-    oneshot::{Sender, oneshot},
-};
-
-/// Proposals that may wait; beyond it new ones are refused.
-const WAITING_MAX: usize = 10_000;
-
-/// How many proposals share one write.
-const BATCH_COUNT_MAX: usize = 256;
+use crate::runtime::{mesh::LocalFuture, time::sleep};
 
 /// How a new image reaches every core.
 pub type Publish = Rc<dyn Fn(Arc<ClusterImage>) -> LocalFuture<()>>;
 
-type Answer = Sender<Result<Outcome, MetadataError>>;
+/// A node's part in the agreement, on a core, over sockets.
+pub type MetadataNode<D> = raft::Node<CoreExecutor, D, PeerTransport>;
 
-/// Takes proposals; [`MetadataService::run`] works them off.
+/// See the module.
 pub struct MetadataService<D: Disk> {
-    log: Cell<Option<MetadataLog<D>>>,
-    image: RefCell<Arc<ClusterImage>>,
-    waiting: RefCell<Vec<(Command, Answer)>>,
-    wake: RefCell<Rc<Event>>,
-    closing: Cell<bool>,
+    node: Rc<MetadataNode<D>>,
+    publish: Rc<RefCell<Option<Publish>>>,
 }
 
 impl<D: Disk> MetadataService<D> {
-    /// Takes over an opened log.
-    pub fn new(log: MetadataLog<D>, image: ClusterImage) -> Rc<Self> {
-        Rc::new(MetadataService {
-            log: Cell::new(Some(log)),
-            image: RefCell::new(Arc::new(image)),
-            waiting: RefCell::default(),
-            wake: RefCell::new(Event::new()),
-            closing: Cell::new(false),
-        })
+    /// Takes up what is below `data_dir`; nothing is asked of anybody yet.
+    ///
+    /// # Errors
+    /// When what is there cannot be trusted.
+    pub async fn open(
+        node: NodeId,
+        disk: D,
+        data_dir: &Path,
+        transport: Rc<PeerTransport>,
+    ) -> Result<Rc<Self>, StartError> {
+        let publish: Rc<RefCell<Option<Publish>>> = Rc::default();
+        let to = publish.clone();
+        let publish_all: Publish = Rc::new(move |image| {
+            let to = to.borrow().clone();
+            Box::pin(async move {
+                if let Some(publish) = to {
+                    publish(image).await;
+                }
+            })
+        });
+        let dir = data_dir.join("metadata");
+        let options = raft::Options::default();
+        let node = raft::Node::start(node, &options, (disk, &dir), transport, publish_all).await?;
+        Ok(Rc::new(MetadataService { node, publish }))
     }
 
-    /// The newest durable image.
+    /// From now on new images go there; the newest goes there now.
+    pub async fn publish_to(&self, publish: Publish) {
+        *self.publish.borrow_mut() = Some(publish.clone());
+        publish(self.image()).await;
+    }
+
+    /// The newest image that every core of this node works by.
     pub fn image(&self) -> Arc<ClusterImage> {
-        self.image.borrow().clone()
+        self.node.image()
+    }
+
+    /// The node's part in the agreement.
+    pub fn node(&self) -> &Rc<MetadataNode<D>> {
+        &self.node
     }
 
     /// Proposes a change and waits for its outcome.
     ///
     /// # Errors
-    /// When it was refused; nothing changed then.
+    /// When it was refused, and then nothing changed; or when nobody who leads could be asked.
     pub async fn submit(&self, command: Command) -> Result<Outcome, MetadataError> {
-        if self.closing.get() || self.waiting.borrow().len() >= WAITING_MAX {
-            return Err(MetadataError::Closing);
-        }
-        let (sender, receiver) = oneshot();
-        self.waiting.borrow_mut().push((command, sender));
-        self.wake.borrow().fire();
-        receiver.await.unwrap_or(Err(MetadataError::Closing))
+        self.node.propose(command).await.map_err(|error| match error {
+            ProposeError::Refused(refused) => refused,
+            ProposeError::Stopped => MetadataError::Closing,
+            ProposeError::NoLeader | ProposeError::Unknown => MetadataError::Unavailable(error.to_string()),
+        })
     }
 
-    /// Commits changes before [`MetadataService::run`] does so: the first ones of a start.
+    /// Proposes a change until somebody who leads has taken it: what a start cannot do without.
     ///
     /// # Errors
-    /// When the log cannot be written.
-    pub async fn commit(
-        &self,
-        commands: Vec<Command>,
-    ) -> Result<Vec<Result<Outcome, MetadataError>>, MetadataLogError> {
-        let mut log = self.log.take().expect("boot and the loop never commit at the same time");
-        let mut image = (*self.image()).clone();
-        let outcomes = log.commit(&mut image, commands).await;
-        self.log.set(Some(log));
-        *self.image.borrow_mut() = Arc::new(image);
-        outcomes
-    }
-
-    /// Works proposals off until [`MetadataService::close`]. Spawned once, in the control queue.
-    ///
-    /// # Errors
-    /// When the log cannot be written: the process must stop.
-    pub async fn run(&self, publish: Publish) -> Result<(), MetadataLogError> {
+    /// When it was refused.
+    pub async fn insist(&self, command: Command) -> Result<Outcome, MetadataError> {
+        const PAUSE: Duration = Duration::from_millis(200);
         loop {
-            let event = self.wake.borrow().clone();
-            event.wait().await;
-            *self.wake.borrow_mut() = Event::new();
-            if self.closing.get() {
-                self.waiting.take();
-                return Ok(());
-            }
-            while !self.waiting.borrow().is_empty() {
-                self.work_off(&publish).await?;
+            match self.submit(command.clone()).await {
+                Err(MetadataError::Unavailable(why)) => {
+                    tracing::warn!(why, "waiting for the cluster's metadata");
+                    sleep(PAUSE).await;
+                }
+                result => return result,
             }
         }
     }
 
-    async fn work_off(&self, publish: &Publish) -> Result<(), MetadataLogError> {
-        let (commands, answers): (Vec<Command>, Vec<Answer>) = {
-            let mut waiting = self.waiting.borrow_mut();
-            let count = waiting.len().min(BATCH_COUNT_MAX);
-            waiting.drain(..count).unzip()
-        };
-        let before = self.image().index;
-        let outcomes = self.commit(commands).await?;
-        let image = self.image();
-        if image.index != before {
-            publish(image).await;
-        }
-        for (answer, outcome) in answers.into_iter().zip(outcomes) {
-            answer.send(outcome);
-        }
-        Ok(())
-    }
-
-    /// Takes no more proposals and ends [`MetadataService::run`].
-    pub fn close(&self) {
-        self.closing.set(true);
-        self.wake.borrow().fire();
+    /// Ends the node's part.
+    pub async fn close(&self) {
+        self.node.stop().await;
     }
 }

@@ -22,7 +22,7 @@ pub struct Snapshot {
     index: u64,
     nodes: Vec<Node>,
     topics: Vec<Topic>,
-    deleting: Vec<String>,
+    deleting: Vec<(String, BTreeSet<u32>)>,
     producer_id_next: i64,
     #[serde(default)]
     quotas: Vec<Quota>,
@@ -55,6 +55,9 @@ struct Node {
     port: u16,
     core_count: u16,
     port_mode: PortMode,
+    life: u32,
+    peer_address: String,
+    rack: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -80,6 +83,9 @@ impl Snapshot {
                     port: node.port,
                     core_count: node.core_count,
                     port_mode: node.port_mode,
+                    life: node.life,
+                    peer_address: node.peer_address.clone(),
+                    rack: node.rack.clone(),
                 })
                 .collect(),
             topics: image
@@ -92,7 +98,7 @@ impl Snapshot {
                     partitions: topic.partitions.clone(),
                 })
                 .collect(),
-            deleting: image.deleting.iter().map(ToString::to_string).collect(),
+            deleting: image.deleting.iter().map(|(id, nodes)| (id.to_string(), nodes.clone())).collect(),
             producer_id_next: image.producer_id_next,
             quotas: image
                 .quotas
@@ -121,8 +127,9 @@ impl Snapshot {
         };
         for node in self.nodes {
             let id = NodeId::new(node.id);
-            let Node { host, port, core_count, port_mode, .. } = node;
-            image.nodes.insert(node.id, Arc::new(NodeImage { id, host, port, core_count, port_mode }));
+            let Node { host, port, core_count, port_mode, life, peer_address, rack, .. } = node;
+            let node_image = NodeImage { id, host, port, core_count, port_mode, life, peer_address, rack };
+            image.nodes.insert(node.id, Arc::new(node_image));
         }
         for topic in self.topics {
             let topic = Arc::new(TopicImage {
@@ -135,8 +142,8 @@ impl Snapshot {
             image.topics_by_id.insert(topic.id, topic.clone());
             image.topics.insert(topic.name.clone(), topic);
         }
-        for id in &self.deleting {
-            image.deleting.insert(parse(id)?);
+        for (id, nodes) in self.deleting {
+            image.deleting.insert(parse(&id)?, nodes);
         }
         let mut quotas = Quotas::default();
         for Quota { entity, limits } in self.quotas {

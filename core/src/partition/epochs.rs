@@ -40,6 +40,11 @@ impl EpochHistory {
         Some((self.entries[index].0, next))
     }
 
+    /// Epochs in rising order, each with the offset of its first record.
+    pub fn entries(&self) -> &[(Epoch, Offset)] {
+        &self.entries
+    }
+
     /// Where the oldest known epoch begins.
     pub fn first_start(&self) -> Option<Offset> {
         self.entries.first().map(|(_, start)| *start)

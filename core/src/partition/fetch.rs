@@ -143,7 +143,9 @@ impl<D: Disk> Partition<D> {
         }
         let committed = self.committed();
         let start = self.start();
-        if from < start || from > committed {
+        // A new leader learns what is committed a moment after it is elected: who has read further waits for that.
+        let known_end = if self.is_replicated() { self.log().positions().written } else { committed };
+        if from < start || from > known_end {
             return Err(FetchError::OutOfRange { offset: from, start, committed });
         }
         let stable = self.stable();

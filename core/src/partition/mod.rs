@@ -1,7 +1,7 @@
 //! One partition on the core that owns it: its log, its place in the cluster, who waits for it.
 //!
 //! [`produce`] appends, [`fetch`] reads, [`positions`] moves committed forward and releases what waits for it,
-//! [`producers`] recognises retries, [`transactions`] says what is stable, [`epochs`] remembers leadership. What it promises after a crash is what its log
+//! [`producers`] recognises retries, [`replicated`] works with a replica where there are several, [`transactions`] says what is stable, [`epochs`] remembers leadership. What it promises after a crash is what its log
 //! promises: every offset reported durable is there, byte for byte.
 
 pub mod codec;
@@ -12,6 +12,7 @@ pub mod pending;
 pub mod positions;
 pub mod produce;
 pub mod producers;
+pub mod replicated;
 pub mod transactions;
 pub mod unstable;
 pub mod validate;
@@ -28,6 +29,7 @@ use heddle_proto::{
     batch::BatchHeader,
     ids::{Epoch, Offset, TopicPartition},
 };
+use heddle_replication_transport::Runner;
 
 use crate::{
     metadata::TopicConfig,
@@ -38,12 +40,13 @@ use epochs::EpochHistory;
 use guards::Guards;
 use pending::Pending;
 use producers::Producers;
+use replicated::Replicated;
 use unstable::Unstable;
 
 /// First byte of the blob stored with a checkpoint, so that its layout can change.
 const SNAPSHOT_VERSION: u8 = 2;
 
-/// A partition that this core is primary of.
+/// A partition of this core.
 pub struct Partition<D: Disk> {
     /// Which one.
     pub at: TopicPartition,
@@ -68,6 +71,8 @@ pub struct Partition<D: Disk> {
     /// Fetches and subscriptions that wait for committed to move.
     flags: Flags,
     deleted: Cell<bool>,
+    /// Its replica, where there are several.
+    replicated: Option<Replicated<D>>,
 }
 
 impl<D: Disk> Partition<D> {
@@ -78,9 +83,12 @@ impl<D: Disk> Partition<D> {
         log: Log<D>,
         epoch: Epoch,
         config: Arc<TopicConfig>,
+        runner: Option<Runner<D>>,
     ) -> Rc<Self> {
         let (snapshot, headers) = log.recovered_state();
-        let Restored { epochs, producers, last_abort } = restore(snapshot, &headers, log.positions().written);
+        let known = restore(snapshot, &headers, log.positions().written);
+        let replicated = runner.map(|runner| Replicated::new(runner, known.clone()));
+        let Known { epochs, producers, last_abort } = known;
         let mut unstable = Unstable::default();
         producers.open_transactions().for_each(|first| unstable.open(first));
         let partition = Rc::new(Partition {
@@ -100,6 +108,7 @@ impl<D: Disk> Partition<D> {
             pending_quorum: RefCell::default(),
             flags: Flags::default(),
             deleted: Cell::new(false),
+            replicated,
         });
         partition.advance(None);
         partition
@@ -175,8 +184,12 @@ impl<D: Disk> Partition<D> {
         self.deleted.get()
     }
 
-    /// Exclusive end of what compaction may touch: committed, and below every transaction that is open.
+    /// Exclusive end of what compaction may touch: committed, and below every transaction that is open. Nothing where
+    /// there are several replicas, which are caught up with offsets without holes.
     pub fn compact_upto(&self) -> Offset {
+        if self.is_replicated() {
+            return Offset::ZERO;
+        }
         self.committed().min(self.stable())
     }
 
@@ -196,45 +209,39 @@ impl<D: Disk> Partition<D> {
 }
 
 /// What a partition remembers besides its records.
-struct Restored {
+#[derive(Clone)]
+struct Known {
     epochs: EpochHistory,
     producers: Producers,
     last_abort: Offset,
 }
 
-impl Restored {
-    fn decode(bytes: &[u8]) -> Option<Restored> {
+impl Known {
+    fn decode(bytes: &[u8]) -> Option<Known> {
         let mut reader = Reader::new(bytes);
         (reader.u8()? == SNAPSHOT_VERSION).then_some(())?;
-        Some(Restored {
+        Some(Known {
             epochs: EpochHistory::decode(&mut reader)?,
             last_abort: Offset::new(reader.i64()?),
             producers: Producers::decode(&mut reader)?,
         })
     }
 
-    fn nothing() -> Restored {
+    fn nothing() -> Known {
         let last_abort = Offset::new(-1);
-        Restored { epochs: EpochHistory::default(), producers: Producers::default(), last_abort }
+        Known { epochs: EpochHistory::default(), producers: Producers::default(), last_abort }
     }
 }
 
 /// The checkpoint, then the batches after it. Their headers do not say how a transaction ended, so each marker counts as
 /// one that may have aborted: that only costs a look into the index.
-fn restore(snapshot: Option<Bytes>, headers: &[BatchHeader], end: Offset) -> Restored {
-    let mut restored = snapshot.as_deref().and_then(Restored::decode).unwrap_or_else(Restored::nothing);
-    restored.epochs.truncate(end);
-    restored.producers.truncate(end);
+fn restore(snapshot: Option<Bytes>, headers: &[BatchHeader], end: Offset) -> Known {
+    let mut known = snapshot.as_deref().and_then(Known::decode).unwrap_or_else(Known::nothing);
+    known.truncate(end);
     for header in headers {
-        restored.epochs.note(header.epoch, header.base_offset);
-        if header.is_control() {
-            restored.producers.end(header.producer_id, header.producer_epoch);
-            restored.last_abort = header.base_offset;
-        } else {
-            restored.producers.record(header, header.base_offset);
-        }
+        known.note(header);
     }
-    restored
+    known
 }
 
 #[cfg(test)]

@@ -35,12 +35,18 @@ impl<D: Disk> Partition<D> {
         let held = self.held();
         let release = Release { write, at: Instant::now() };
         self.pending_primary.borrow_mut().release(held, release);
+        if self.is_replicated() {
+            return self.catch_up_committed();
+        }
         let quorum = usize::from(self.config.borrow().commit_quorum);
         // The in-sync set of a node that is alone has one member: itself.
         let Some(committed) = quorum::committed(&mut [held], quorum) else { return };
-        if committed <= self.committed.get() {
-            return;
+        if committed > self.committed.get() {
+            self.move_committed(committed, release);
         }
+    }
+
+    pub(super) fn move_committed(&self, committed: Offset, release: Release) {
         self.committed.set(committed);
         assert!(
             committed <= self.log.positions().written,

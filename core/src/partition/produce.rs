@@ -84,6 +84,17 @@ pub enum ProduceError {
     /// The partition went away.
     #[error("the partition was deleted")]
     Deleted,
+    /// Another node leads, or will.
+    #[error("this replica does not lead the partition")]
+    NotLeader,
+    /// Too few replicas take part for anything to be committed.
+    #[error("{in_sync_count} replicas of the partition are in sync, and min.insync.replicas is {quorum}")]
+    NotEnoughReplicas {
+        /// Those that are, the primary among them.
+        in_sync_count: usize,
+        /// How many it takes.
+        quorum: usize,
+    },
 }
 
 /// What a client is told of a refused append: what is the matter, not where the broker keeps its files.
@@ -132,6 +143,8 @@ impl ProduceError {
             ProduceError::TooManyTransactions => ErrorCode::RequestTimedOut,
             ProduceError::Log(error) => log_code(error),
             ProduceError::Deleted => ErrorCode::UnknownTopicOrPartition,
+            ProduceError::NotLeader => ErrorCode::NotLeaderOrFollower,
+            ProduceError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
         }
     }
 }
@@ -202,6 +215,9 @@ impl<D: Disk> Partition<D> {
         if self.is_deleted() {
             return Err(ProduceError::Deleted);
         }
+        if !self.leads() {
+            return Err(ProduceError::NotLeader);
+        }
         if let Some(given) = epoch
             && given != self.epoch()
         {
@@ -256,19 +272,30 @@ impl<D: Disk> Partition<D> {
     }
 
     fn append(&self, mut bytes: BytesMut, append_time: Timestamp) -> Result<(), ProduceError> {
-        let base_offset = self.log.positions().written;
-        batch::assign(&mut bytes, base_offset, self.epoch());
         if append_time != Timestamp::NONE {
             batch::set_append_time(&mut bytes, append_time);
         }
-        let header = BatchHeader::parse(&bytes)?;
-        self.log.append(bytes.freeze(), &header)?;
-        self.epochs.borrow_mut().note(header.epoch, base_offset);
-        let begins = self.producers.borrow_mut().record(&header, base_offset);
+        let header = self.write(bytes)?;
+        let begins = self.producers.borrow_mut().record(&header, header.base_offset);
         if let Some(first) = begins {
             self.begin_transaction(header.producer_id, first);
         }
         Ok(())
+    }
+
+    /// Gives a batch its place and hands it to the log.
+    pub(super) fn write(&self, mut bytes: BytesMut) -> Result<BatchHeader, ProduceError> {
+        let header = match &self.replicated {
+            Some(replicated) => self.append_replicated(replicated, bytes)?,
+            None => {
+                batch::assign(&mut bytes, self.log.positions().written, self.epoch());
+                let header = BatchHeader::parse(&bytes)?;
+                self.log.append(bytes.freeze(), &header)?;
+                header
+            }
+        };
+        self.epochs.borrow_mut().note(header.epoch, header.base_offset);
+        Ok(header)
     }
 
     pub(super) fn accepted(

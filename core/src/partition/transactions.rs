@@ -3,7 +3,7 @@
 //! The coordinator decides (see `coordinator::transaction`); a partition only knows which transactions have written here
 //! and which of them were ended. All of it is rebuilt after a crash from the checkpoint and the batch headers after it.
 
-use heddle_log_store::{AppendError, Disk};
+use heddle_log_store::Disk;
 use heddle_proto::{
     batch::{BatchError, BatchHeader, Marker, Outcome},
     error::ErrorCode,
@@ -83,7 +83,7 @@ pub enum EndError {
     },
     /// The marker could not be written.
     #[error("the marker could not be written: {0}")]
-    Log(#[from] AppendError),
+    Write(#[from] ProduceError),
     /// The marker could not be built.
     #[error("the marker could not be built: {0}")]
     Build(#[from] BatchError),
@@ -97,7 +97,7 @@ impl EndError {
     pub fn code(&self) -> ErrorCode {
         match self {
             EndError::Fenced { .. } => ErrorCode::InvalidProducerEpoch,
-            EndError::Log(_) => ErrorCode::KafkaStorageError,
+            EndError::Write(error) => error.code(),
             EndError::Build(_) => ErrorCode::UnknownServerError,
             EndError::Deleted => ErrorCode::UnknownTopicOrPartition,
         }
@@ -170,6 +170,9 @@ impl<D: Disk> Partition<D> {
         if self.is_deleted() {
             return Err(EndError::Deleted);
         }
+        if !self.leads() {
+            return Err(ProduceError::NotLeader.into());
+        }
         let EndTransaction { producer, epoch, .. } = end;
         let known = self.producers.borrow().epoch(producer);
         if let Some(current) = known.filter(|known| epoch < *known) {
@@ -184,17 +187,13 @@ impl<D: Disk> Partition<D> {
         let open = self.unstable.borrow().first_open_except(first);
         let stable = Some(open.unwrap_or(offset.next()));
         let marker = Marker { outcome: end.outcome, coordinator_epoch: end.coordinator_epoch, first, stable };
-        let mut batch = marker.build(producer, epoch, now)?;
-        heddle_proto::batch::assign(&mut batch, offset, self.epoch());
-        let header = BatchHeader::parse(&batch)?;
-        self.log.append(batch.freeze(), &header)?;
-        self.epochs.borrow_mut().note(header.epoch, offset);
+        let header = self.write(marker.build(producer, epoch, now)?)?;
         self.note_end(&header, end.outcome);
         self.advance(None);
         Ok(self.accepted(offset, offset.next(), Timestamp::NONE, Acks::Quorum))
     }
 
-    fn note_end(&self, marker: &BatchHeader, outcome: Outcome) {
+    pub(super) fn note_end(&self, marker: &BatchHeader, outcome: Outcome) {
         let first = self.producers.borrow_mut().end(marker.producer_id, marker.producer_epoch);
         if let Some(first) = first {
             self.unstable.borrow_mut().decide(first, marker.base_offset);

@@ -33,6 +33,7 @@ impl<D: Disk> Shard<D> {
                 }
             }
         }
+        self.follow_replicas();
         self.follow_groups(&before);
         self.follow_transactions();
     }

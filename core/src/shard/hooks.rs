@@ -49,6 +49,7 @@ impl<D: Disk> Hooks for ShardHooks<D> {
     fn durable(&self, log: LogId, _upto: Offset, times: WriteTimes) {
         if let Some(partition) = self.find(log) {
             partition.advance(Some(times));
+            partition.tell_durable(log);
         }
     }
 

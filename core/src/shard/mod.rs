@@ -14,6 +14,7 @@ pub mod offsets;
 pub mod produce;
 pub mod producer_ids;
 pub mod quotas;
+pub mod replicas;
 pub mod request;
 pub mod serve;
 pub mod topics;
@@ -36,9 +37,10 @@ use heddle_proto::{
 
 use crate::{
     admin::metrics::CoreMetrics,
+    cluster::session::Session,
     config::Config,
     kafka::sessions::Sessions,
-    metadata::{ClusterImage, service::MetadataService},
+    metadata::{ClusterImage, image::NOBODY},
     partition::Partition,
     runtime::{Queues, event::Waiters, mesh::Mesh},
 };
@@ -62,8 +64,8 @@ pub struct Shard<D: Disk> {
     pub store: LogStore<D>,
     /// Counters and histograms of this core.
     pub metrics: Rc<CoreMetrics>,
-    /// The one writer of the metadata, on core 0 only.
-    pub metadata: Option<Rc<MetadataService<D>>>,
+    /// The way to the metadata, on core 0 only.
+    pub metadata: Option<Rc<Session<D>>>,
     /// The coordinators of consumer groups on this core.
     pub groups: groups::Groups<D>,
     /// The coordinators of transactional producers on this core.
@@ -84,6 +86,8 @@ pub struct Shard<D: Disk> {
     connection_next: Cell<u64>,
     deletions: RefCell<AHashSet<TopicId>>,
     stopping: Cell<bool>,
+    /// The replicas of this core.
+    pub replicas: replicas::Replicas<D>,
 }
 
 /// What a shard is made of.
@@ -100,10 +104,12 @@ pub struct ShardParts<D: Disk> {
     pub hooks: Rc<ShardHooks<D>>,
     /// Counters of this core.
     pub metrics: Rc<CoreMetrics>,
-    /// The metadata writer, on core 0.
-    pub metadata: Option<Rc<MetadataService<D>>>,
+    /// The way to the metadata, on core 0.
+    pub metadata: Option<Rc<Session<D>>>,
     /// The metadata to start with.
     pub image: Arc<ClusterImage>,
+    /// The replicas, of which there are none yet.
+    pub replicas: replicas::Replicas<D>,
 }
 
 impl<D: Disk> Shard<D> {
@@ -134,6 +140,7 @@ impl<D: Disk> Shard<D> {
             connection_next: Cell::new(0),
             deletions: RefCell::default(),
             stopping: Cell::new(false),
+            replicas: parts.replicas,
         })
     }
 
@@ -163,7 +170,7 @@ impl<D: Disk> Shard<D> {
     /// # Errors
     /// When there is no such partition, or another node leads it.
     pub fn owner(&self, at: TopicPartition) -> Result<CoreId, OpError> {
-        if self.partitions.borrow().contains_key(&at) {
+        if self.partitions.borrow().get(&at).is_some_and(|partition| partition.leads()) {
             return Ok(self.core());
         }
         let image = self.image.borrow();
@@ -171,6 +178,9 @@ impl<D: Disk> Shard<D> {
             .topic_by_id(at.topic)
             .and_then(|topic| topic.partition(at.partition))
             .ok_or_else(|| unknown_partition(at))?;
+        if partition.electing != 0 || partition.leader == NOBODY {
+            return Err(OpError::new(ErrorCode::NotLeaderOrFollower, "a leader is being elected"));
+        }
         if partition.leader != self.node.get() {
             return Err(OpError::new(
                 ErrorCode::NotLeaderOrFollower,
@@ -185,11 +195,17 @@ impl<D: Disk> Shard<D> {
     /// # Errors
     /// When this core does not own it.
     pub fn partition(&self, at: TopicPartition) -> Result<Rc<Partition<D>>, OpError> {
-        if let Some(partition) = self.partitions.borrow().get(&at) {
+        if let Some(partition) = self.partitions.borrow().get(&at).filter(|partition| partition.leads()) {
             return Ok(partition.clone());
         }
         if self.owner(at)? != self.core() {
             return Err(OpError::new(ErrorCode::NotLeaderOrFollower, "another core owns this partition"));
+        }
+        if let Some(partition) = self.partitions.borrow().get(&at) {
+            return Err(OpError::new(
+                ErrorCode::NotLeaderOrFollower,
+                format!("this replica of {} does not lead yet", partition.topic),
+            ));
         }
         Ok(self.open(at))
     }
@@ -201,7 +217,8 @@ impl<D: Disk> Shard<D> {
         let config = Arc::new(topic.config.clone());
         let log = self.store.log(at, config.log);
         let id = log.id();
-        let partition = Partition::new(at, topic.name.clone(), log, found.epoch(), config);
+        let runner = found.is_replicated().then(|| self.replicas.runner().clone());
+        let partition = Partition::new(at, topic.name.clone(), log, found.epoch(), config, runner);
         self.hooks.attach(id, &partition);
         self.partitions.borrow_mut().insert(at, partition.clone());
         partition

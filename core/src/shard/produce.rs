@@ -136,7 +136,10 @@ pub async fn settle(accepted: Accepted) -> Result<Produced, OpError> {
     let (base_offset, append_time, start) = (accepted.base_offset, accepted.append_time, accepted.start);
     match accepted.settled().await {
         Ok(times) => Ok(Produced { base_offset, append_time, start, times }),
-        Err(_) => Err(OpError::new(ErrorCode::UnknownTopicOrPartition, "the topic was deleted meanwhile")),
+        Err(_) => Err(OpError::new(
+            ErrorCode::NotLeaderOrFollower,
+            "this node leads the partition no more, or it was deleted, before the records were safe",
+        )),
     }
 }
 

@@ -11,6 +11,7 @@ use heddle_proto::{
 
 use crate::{
     admin::{metrics::CoreReport, stages::AppendTimes},
+    cluster::note::Note,
     coordinator::group::{
         Call,
         message::{ListGroups, ListedGroup},
@@ -129,6 +130,8 @@ pub enum CoreRequest {
         /// How long at most.
         timeout: Duration,
     },
+    /// What replicas have to say; to core 0.
+    Note(Vec<Note>),
     /// Find an offset.
     FindOffset {
         /// In which partition.

@@ -60,13 +60,19 @@ impl<D: Disk> Shard<D> {
                 self.apply(image);
                 Answer::Now(CoreReply::Done)
             }
+            CoreRequest::Note(notes) => {
+                if let Some(session) = &self.metadata {
+                    session.note(notes);
+                }
+                Answer::Now(CoreReply::Done)
+            }
             CoreRequest::Purge(topic) => Answer::Later(Box::pin(async move {
                 shard.purge(topic).await;
                 CoreReply::Done
             })),
             CoreRequest::Propose(command) => Answer::Later(Box::pin(async move {
                 CoreReply::Proposed(match &shard.metadata {
-                    Some(service) => service.submit(command).await,
+                    Some(session) => session.metadata().submit(command).await,
                     None => Err(MetadataError::Closing),
                 })
             })),

@@ -51,8 +51,8 @@ impl<D: Disk> Shard<D> {
     /// # Errors
     /// When it was refused.
     pub async fn propose(&self, command: Command) -> Result<Outcome, MetadataError> {
-        if let Some(service) = &self.metadata {
-            return service.submit(command).await;
+        if let Some(session) = &self.metadata {
+            return session.metadata().submit(command).await;
         }
         match self.mesh.ask(super::CoreId::new(0), CoreRequest::Propose(command)).await {
             Ok(CoreReply::Proposed(result)) => result,
@@ -260,7 +260,7 @@ pub fn refusal(error: &MetadataError) -> OpError {
         MetadataError::InvalidReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
         MetadataError::InvalidAssignment(_) => ErrorCode::InvalidReplicaAssignment,
         MetadataError::InvalidRequest(_) => ErrorCode::InvalidRequest,
-        MetadataError::Closing => ErrorCode::CoordinatorNotAvailable,
+        MetadataError::Closing | MetadataError::Unavailable(_) => ErrorCode::CoordinatorNotAvailable,
     };
     OpError::new(code, error.to_string())
 }

@@ -14,10 +14,15 @@ use std::{
 
 use heddle_core::{
     admin::metrics::{CoreMetrics, CoreReport},
-    boot::{core::start_loops, listen, meeting::Meeting},
+    boot::{
+        core::{hear_of_metadata, start_loops},
+        listen,
+        meeting::Meeting,
+    },
+    cluster::session::Session,
     config::{Config, PortMode, Sources},
     coordinator::group::GroupConfig,
-    metadata::{ClusterImage, Command, log::MetadataLog, service::MetadataService},
+    metadata::{ClusterImage, Command, peers::PeerTransport, service::MetadataService},
     runtime::{
         Queue, Queues,
         executors::{self, Core, ExecutorOptions},
@@ -27,12 +32,15 @@ use heddle_core::{
     shard::{
         Shard, ShardParts,
         hooks::ShardHooks,
+        replicas::Replicas,
         request::{CoreReply, CoreRequest},
     },
 };
 use heddle_log_store::{LogStore, MemoryDisk, Options, RecoveredPartitions};
 use heddle_net::socket::{ListenSocket, Share};
-use heddle_proto::ids::CoreId;
+use heddle_proto::ids::{CoreId, NodeId};
+use heddle_replication::message::Life;
+use heddle_replication_driver::promises::PromiseFiles;
 
 /// How often a core moves the time of its disk and looks whether it is asked for a report.
 const TICK: Duration = Duration::from_millis(1);
@@ -186,18 +194,32 @@ async fn run(core: usize, disk_seed: u64, socket: ListenSocket, ends: Ends, shar
     let hooks: Rc<ShardHooks<MemoryDisk>> = Rc::default();
     let options = store_options(&shared.config);
     let id = CoreId::new(core as u16);
-    let store = LogStore::open(disk, options, id, RecoveredPartitions::default(), hooks.clone()).await;
+    let store =
+        LogStore::open(disk.clone(), options, id, RecoveredPartitions::default(), hooks.clone()).await;
+    let store = store.expect("an empty disk opens");
+    let image = shared.image.get().expect("core 0 has read it").clone();
+    let me = (NodeId::new(shared.config.node_id), Life(1));
+    let replicas = Replicas::new(
+        me,
+        image.clone(),
+        store.clone(),
+        PromiseFiles::new(disk, "/data/promises".into()),
+        None,
+    );
     let shard = Shard::new(ShardParts {
         config: shared.config.clone(),
         queues,
         mesh: ends.connect().await,
-        store: store.expect("an empty disk opens"),
+        store,
         hooks,
         metrics: Rc::new(CoreMetrics::default()),
         metadata,
-        image: shared.image.get().expect("core 0 has read it").clone(),
+        image,
+        replicas,
     });
     start_loops(&shard);
+    shard.start_replicas(None);
+    hear_of_metadata(&shard).await;
     shard.follow_groups(&ClusterImage::default());
     shard.follow_transactions();
     shared.ready.meet().await;
@@ -231,15 +253,16 @@ async fn read_metadata(
     port: u16,
     disk: &MemoryDisk,
     shared: &Shared,
-) -> Option<Rc<MetadataService<MemoryDisk>>> {
+) -> Option<Rc<Session<MemoryDisk>>> {
     if core != 0 {
         shared.metadata_read.meet().await;
         return None;
     }
-    let opened = MetadataLog::open(disk.clone(), Path::new("/data")).await;
-    let (log, image) = opened.expect("an empty disk opens");
-    let service = MetadataService::new(log, image);
-    let start = vec![
+    let (node, transport) = (NodeId::new(shared.config.node_id), Rc::new(PeerTransport::default()));
+    let opened = MetadataService::open(node, disk.clone(), Path::new("/data"), transport.clone()).await;
+    let service = opened.expect("an empty disk opens");
+    service.node().found("").await.expect("it is alone");
+    let start = [
         Command::FoundCluster { cluster_id: "a-small-broker".to_owned() },
         Command::StartNode {
             node: shared.config.node_id,
@@ -247,10 +270,14 @@ async fn read_metadata(
             port,
             core_count: shared.config.core_count() as u16,
             port_mode: PortMode::Single,
+            peer_address: String::new(),
+            rack: String::new(),
         },
     ];
-    service.commit(start).await.expect("the disk takes it");
+    for command in start {
+        service.insist(command).await.expect("it agrees with itself");
+    }
     shared.image.set(service.image()).expect("core 0 reads once");
     shared.metadata_read.meet().await;
-    Some(service)
+    Some(Session::new(node, service, transport))
 }

@@ -70,6 +70,10 @@ pub struct Placement {
 pub enum Event {
     /// Everything before this offset is committed, and the log can be read up to there.
     Committed(TopicPartition, Offset),
+    /// A backup's log has this batch behind the others.
+    Appended(TopicPartition, BatchHeader),
+    /// A log is going to end here; everything that is appended from now on comes behind it.
+    Cut(TopicPartition, Offset),
     /// A lossy election took back what was committed in this range.
     Lost(TopicPartition, Offset, Offset),
     /// Answer a seal of this epoch.
@@ -204,6 +208,15 @@ impl<D: Disk> Driver<D> {
         }
     }
 
+    /// There is to be no replica here any more. Its log is the owner's to delete.
+    pub fn remove(&mut self, partition: TopicPartition) {
+        if let Some(hosted) = self.hosted.remove(&partition) {
+            self.by_log.remove(&hosted.log.id());
+            self.promises.remove(&partition);
+            self.unwritten.remove(&partition);
+        }
+    }
+
     /// The cores of other nodes that have replicas of what is hosted here: those this core has to be connected to.
     pub fn peers(&self) -> BTreeSet<Peer> {
         self.hosted.values().flat_map(Hosted::peers).filter(|peer| peer.node != self.me).collect()
@@ -248,7 +261,7 @@ impl<D: Disk> Driver<D> {
         })
     }
 
-    /// Appends a client's batch, which has been checked, and returns where it begins and ends. Its acknowledgement waits for
+    /// Appends a client's batch, which has been checked, and returns its header with its place and epoch. Its acknowledgement waits for
     /// [`Event::Committed`] to pass the end.
     ///
     /// # Errors
@@ -258,7 +271,7 @@ impl<D: Disk> Driver<D> {
         now: Duration,
         partition: TopicPartition,
         mut batch: BytesMut,
-    ) -> Result<(Offset, Offset), ProduceError> {
+    ) -> Result<BatchHeader, ProduceError> {
         let hosted = self.hosted.get_mut(&partition).ok_or(ProduceError::Unknown)?;
         let epoch = hosted.replica.admits()?;
         if hosted.is_cutting() {
@@ -269,7 +282,7 @@ impl<D: Disk> Driver<D> {
         let header = BatchHeader::parse(&batch)?;
         hosted.append(batch.freeze(), &header)?;
         self.take(now, partition, Input::Written(header.next_offset()), &[]);
-        Ok((base, header.next_offset()))
+        Ok(header)
     }
 
     /// The log store reported that more of a log is durable.

@@ -24,6 +24,12 @@ pub(crate) enum LogOp {
     Begin(Offset),
 }
 
+/// What was done to the log.
+pub(crate) enum Told {
+    Appended(BatchHeader),
+    Cut(Offset),
+}
+
 /// A cut that has begun and waits for the disk.
 pub(crate) type Cutting = Pin<Box<dyn Future<Output = Result<(), StorageError>>>>;
 
@@ -144,19 +150,24 @@ impl<D: Disk> Hosted<D> {
     ///
     /// # Errors
     /// An append failed that the machine counts as done.
-    pub(crate) fn pump(&mut self) -> Result<Option<Cutting>, AppendError> {
+    pub(crate) fn pump(&mut self, mut told: impl FnMut(Told)) -> Result<Option<Cutting>, AppendError> {
         while !self.cutting
             && let Some(op) = self.waiting.pop_front()
         {
             match op {
-                LogOp::Append(batch, header) => self.append(batch, &header)?,
+                LogOp::Append(batch, header) => {
+                    self.append(batch, &header)?;
+                    told(Told::Appended(header));
+                }
                 LogOp::Cut(at) => {
                     self.history.truncate(at);
+                    told(Told::Cut(at));
                     let cutting = self.log.cut(at);
                     return Ok(Some(self.begin(cutting)));
                 }
                 LogOp::Begin(at) => {
                     self.history = History::default();
+                    told(Told::Cut(Offset::ZERO));
                     let cutting = self.log.begin_anew(at);
                     return Ok(Some(self.begin(cutting)));
                 }
@@ -251,13 +262,13 @@ mod tests {
         for op in [LogOp::Cut(Offset::new(1)), LogOp::Append(batch, header), LogOp::Cut(Offset::ZERO)] {
             hosted.queue(op);
         }
-        let cutting = hosted.pump().unwrap().unwrap();
+        let cutting = hosted.pump(|_| {}).unwrap().unwrap();
         assert_eq!(epochs(&hosted), [(1, 0)]);
-        assert!(hosted.pump().unwrap().is_none(), "one cut at a time");
+        assert!(hosted.pump(|_| {}).unwrap().is_none(), "one cut at a time");
         finish(&disk, &store, cutting);
         assert_eq!(epochs(&hosted), [(1, 0)]);
         hosted.cut_done();
-        let cutting = hosted.pump().unwrap().unwrap();
+        let cutting = hosted.pump(|_| {}).unwrap().unwrap();
         assert_eq!(hosted.log.positions().written, Offset::new(2));
         finish(&disk, &store, cutting);
         assert_eq!((epochs(&hosted), hosted.log.positions().written), (vec![], Offset::ZERO));

@@ -10,7 +10,7 @@ use heddle_replication::io::Output;
 use heddle_replication::stream::outbound::Input as StreamInput;
 
 use crate::driver::{Driver, Event};
-use crate::hosted::LogOp;
+use crate::hosted::{LogOp, Told};
 use crate::job::{CutJob, Job};
 
 impl<D: Disk> Driver<D> {
@@ -89,7 +89,14 @@ impl<D: Disk> Driver<D> {
 
     pub(crate) fn pump(&mut self, partition: TopicPartition) {
         let Some(hosted) = self.hosted.get_mut(&partition) else { return };
-        match hosted.pump() {
+        let events = &mut self.events;
+        let pumped = hosted.pump(|told| {
+            events.push(match told {
+                Told::Appended(header) => Event::Appended(partition, header),
+                Told::Cut(at) => Event::Cut(partition, at),
+            });
+        });
+        match pumped {
             Ok(None) => {}
             Ok(Some(cutting)) => self.jobs.push(Job::Cut { partition, cutting: CutJob(cutting) }),
             Err(error) => self.events.push(Event::Broken(partition, error.to_string())),

@@ -117,7 +117,8 @@ impl Clients {
         }
         let Ok(batch) = builder.build() else { return false };
         let taken = up.driver.borrow_mut().produce(clock, partition, batch);
-        if let Ok((base, end)) = taken {
+        if let Ok(header) = &taken {
+            let (base, end) = (header.base_offset, header.next_offset());
             view.pending.push_back(Pending { node: primary, life: up.life, base, end, id });
         }
         taken.is_ok()

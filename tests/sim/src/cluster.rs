@@ -284,7 +284,7 @@ impl Cluster {
             }
             Event::Damaged(..) | Event::Broken(..) => self.crash(index),
             Event::Halted(partition, fault) => self.checkers.halted(partition, id, fault),
-            Event::Lost(..) => {}
+            Event::Lost(..) | Event::Appended(..) | Event::Cut(..) => {}
         }
     }
 

@@ -7,6 +7,7 @@ use crate::{
     fields::{enum_fields, struct_fields},
     metadata::{
         command::{Command, MetadataError, Outcome},
+        elections::{Elected, Election, InSyncChange},
         image::ReplicaSlot,
         quota::{Entity, Limited, QuotaChange, Who},
     },
@@ -14,21 +15,25 @@ use crate::{
 
 enum_fields!(Command {
     0 => FoundCluster { cluster_id },
-    1 => StartNode { node, host, port, core_count, port_mode },
+    1 => StartNode { node, host, port, core_count, port_mode, peer_address, rack },
     2 => CreateTopic { name, id, partition_count, replication_factor, overrides, replicas },
     3 => AlterTopic { name, changes },
     4 => GrowTopic { name, partition_count, replicas },
     5 => DeleteTopic { name },
-    6 => ForgetTopic { id },
+    6 => ForgetTopic { id, node },
     7 => ReplaceTopicConfig { name, overrides },
     8 => ChangeQuota { change },
     9 => TakeProducerIds { count },
+    10 => BeginElections { elections },
+    11 => EndElections { elected },
+    12 => ChangeInSync { changes },
 });
 
 enum_fields!(Outcome {
     0 => Done,
     1 => Topic(id),
     2 => ProducerIds(first),
+    3 => Life(life),
 });
 
 enum_fields!(MetadataError {
@@ -41,12 +46,16 @@ enum_fields!(MetadataError {
     6 => InvalidAssignment(why),
     7 => InvalidRequest(why),
     8 => Closing,
+    9 => Unavailable(why),
 });
 
 enum_fields!(PortMode { 0 => PerCore, 1 => Single });
 enum_fields!(Who { 0 => Default, 1 => Name(name) });
 enum_fields!(Limited { 0 => ProduceBytes, 1 => FetchBytes, 2 => RequestTime });
 struct_fields!(ReplicaSlot { node, slot });
+struct_fields!(Election { topic, partition, after });
+struct_fields!(Elected { topic, partition, epoch, leader, life, is_lossy });
+struct_fields!(InSyncChange { topic, partition, epoch, version, from, members });
 struct_fields!(Entity { user, client });
 struct_fields!(QuotaChange { entity, changes });
 
@@ -77,6 +86,8 @@ mod tests {
                 port: 9092,
                 core_count: 4,
                 port_mode: PortMode::Single,
+                peer_address: text("h:9192"),
+                rack: text("r"),
             },
             Command::CreateTopic {
                 name: text("t"),
@@ -92,7 +103,30 @@ mod tests {
             },
             Command::GrowTopic { name: text("t"), partition_count: 9, replicas },
             Command::DeleteTopic { name: text("t") },
-            Command::ForgetTopic { id },
+            Command::ForgetTopic { id: id.clone(), node: 2 },
+            Command::BeginElections {
+                elections: vec![Election { topic: id.clone(), partition: 1, after: 7 }],
+            },
+            Command::EndElections {
+                elected: vec![Elected {
+                    topic: id.clone(),
+                    partition: 1,
+                    epoch: 8,
+                    leader: 3,
+                    life: 2,
+                    is_lossy: true,
+                }],
+            },
+            Command::ChangeInSync {
+                changes: vec![InSyncChange {
+                    topic: id,
+                    partition: 1,
+                    epoch: 8,
+                    version: 4,
+                    from: vec![1, 2],
+                    members: vec![1, 2, 3],
+                }],
+            },
             Command::ReplaceTopicConfig { name: text("t"), overrides },
             Command::ChangeQuota { change },
             Command::TakeProducerIds { count: 1000 },
@@ -116,10 +150,11 @@ mod tests {
 
     #[test]
     fn every_answer_comes_back() {
-        let answers: [Result<Outcome, MetadataError>; 5] = [
+        let answers: [Result<Outcome, MetadataError>; 6] = [
             Ok(Outcome::Done),
             Ok(Outcome::Topic(TopicId::new([9; 16]))),
             Ok(Outcome::ProducerIds(-1)),
+            Ok(Outcome::Life(2)),
             Err(MetadataError::InvalidReplicationFactor { wanted: 3, available: 1 }),
             Err(MetadataError::Closing),
         ];

@@ -62,7 +62,12 @@ pub enum Reply {
     /// To [`Request::Install`]: another piece was due.
     Mismatch(SnapshotMismatch),
     /// To [`Request::Propose`]: the command was committed, and this is what it answers.
-    Answer(Answer),
+    Answer {
+        /// Its place in the log.
+        index: u64,
+        /// The answer.
+        answer: Answer,
+    },
     /// To [`Request::Propose`]: this node does not lead; nothing was done.
     NotLeader,
     /// To [`Request::Propose`]: the node stopped leading meanwhile. The command may be committed or not.
@@ -155,7 +160,7 @@ enum_fields!(Reply {
     1 => Vote(reply),
     2 => Install(reply),
     3 => Mismatch(mismatch),
-    4 => Answer(answer),
+    4 => Answer { index, answer },
     5 => NotLeader,
     6 => Unknown,
     7 => Stopped,

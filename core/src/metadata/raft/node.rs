@@ -224,21 +224,39 @@ impl<E: Executor, D: Disk, T: Transport> Node<E, D, T> {
             }
         };
         match reply {
-            Reply::Answer(answer) => Ok(answer?),
+            Reply::Answer { index, answer } => {
+                self.reach(index, left).await;
+                Ok(answer?)
+            }
             Reply::NotLeader => Err(ProposeError::NoLeader),
             Reply::Stopped => Err(ProposeError::Stopped),
             _ => Err(ProposeError::Unknown),
         }
     }
 
+    /// Waits until this node has applied what its caller has just changed, so that it reads what it wrote; for a while only,
+    /// since the change is made whether this node keeps up or not.
+    async fn reach(&self, index: u64, patience: Duration) {
+        let mut metrics = self.raft.metrics();
+        let reached = async {
+            while metrics.borrow_and_update().last_applied.is_none_or(|applied| applied.index < index) {
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        within::<E, _>(patience, reached).await;
+    }
+
     /// Has a command committed by this node.
     async fn lead(&self, command: Command) -> Reply {
         match self.raft.client_write(command).await {
-            Ok(response) => Reply::Answer(response.data),
+            Ok(response) => Reply::Answer { index: response.log_id.index, answer: response.data },
             Err(RaftError::Fatal(_)) => Reply::Stopped,
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Reply::NotLeader,
             Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
-                Reply::Answer(Answer::Err(MetadataError::InvalidRequest(error.to_string())))
+                let answer = Answer::Err(MetadataError::InvalidRequest(error.to_string()));
+                Reply::Answer { index: 0, answer }
             }
         }
     }
@@ -297,6 +315,52 @@ impl<E: Executor, D: Disk, T: Transport> Node<E, D, T> {
             self.raft.add_learner(id, place, true).await
         };
         self.changed(within::<E, _>(self.patience, change).await)
+    }
+
+    /// Takes a node in that learns and does not vote, or gives it a new address, and does not wait until it has heard of it.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn admit(&self, node: NodeId, address: &str) -> Result<(), ChangeError> {
+        let nodes = BTreeMap::from([(Id::from(node.get()), BasicNode::new(address))]);
+        let is_known = self.address_of(node).is_some();
+        let change = if is_known { ChangeMembers::SetNodes(nodes) } else { ChangeMembers::AddNodes(nodes) };
+        self.changed(within::<E, _>(self.patience, self.raft.change_membership(change, true)).await)
+    }
+
+    /// Has a node take part no more. What it had agreed to counts no more.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn expel(&self, node: NodeId) -> Result<(), ChangeError> {
+        let id = Id::from(node.get());
+        let members = self.members();
+        if members.voters.contains(&node) {
+            let rest = members.voters.into_iter().filter(|voter| *voter != node).collect();
+            self.choose_voters(&rest).await?;
+        }
+        if self.address_of(node).is_none() {
+            return Ok(());
+        }
+        let change = self.raft.change_membership(ChangeMembers::RemoveNodes(BTreeSet::from([id])), true);
+        self.changed(within::<E, _>(self.patience, change).await)
+    }
+
+    /// Where a node is reached, if it takes part.
+    pub fn address_of(&self, node: NodeId) -> Option<String> {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        let membership = metrics.membership_config.membership();
+        membership.get_node(&Id::from(node.get())).map(|node| node.addr.clone())
+    }
+
+    /// Makes just these nodes the voters, and has those that voted learn from now on.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn choose_voters(&self, voters: &BTreeSet<NodeId>) -> Result<(), ChangeError> {
+        let ids: BTreeSet<Id> = voters.iter().map(|node| Id::from(node.get())).collect();
+        self.changed(within::<E, _>(self.patience, self.raft.change_membership(ids, true)).await)
     }
 
     /// Makes just these nodes the voters, each of which must be in the cluster. Voters that are not among them leave.

@@ -105,7 +105,7 @@ pub struct ProducerFacts {
 }
 
 /// The table of one partition.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Producers {
     table: AHashMap<ProducerId, Producer>,
     clock: u64,

@@ -159,7 +159,8 @@ impl Producer {
         let number = self.next.get();
         let batch = batch_of(number, (number * 37 % 1500) as usize);
         let runner = &cluster.nodes[primary.get() as usize].runner;
-        if let Ok((_, end)) = runner.with(|driver, now| driver.produce(now, self.partition, batch)) {
+        if let Ok(header) = runner.with(|driver, now| driver.produce(now, self.partition, batch)) {
+            let end = header.next_offset();
             self.pending.borrow_mut().push((primary, end, number));
             self.next.set(number + 1);
         }

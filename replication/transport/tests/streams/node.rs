@@ -262,7 +262,7 @@ impl Metadata {
                     self.tell(partition);
                 }
             }
-            Event::NeedElection(_) | Event::Stopped(_) => {}
+            Event::NeedElection(_) | Event::Stopped(_) | Event::Appended(..) | Event::Cut(..) => {}
             Event::Halted(..) | Event::Damaged(..) | Event::Broken(..) | Event::Lost(..) => {
                 panic!("{node}: {event:?}")
             }

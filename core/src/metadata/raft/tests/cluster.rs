@@ -98,6 +98,8 @@ impl Cluster {
             port: 9092,
             core_count: 1,
             port_mode: PortMode::PerCore,
+            peer_address: String::new(),
+            rack: String::new(),
         };
         assert_eq!(cluster.propose(1, start), Ok(Outcome::Done));
         cluster

@@ -56,6 +56,8 @@ async fn found(node: &RealNode) {
         port: 9092,
         core_count: 1,
         port_mode: PortMode::PerCore,
+        peer_address: String::new(),
+        rack: String::new(),
     };
     node.propose(start).await.expect("registers");
 }

@@ -1,0 +1,122 @@
+//! How a new node gets into a cluster, and what a node answers others.
+
+use std::{rc::Rc, time::Duration};
+
+use heddle_log_store::Disk;
+use heddle_proto::ids::NodeId;
+use heddle_replication_transport::{
+    calls::{self, CallError, CallFrom, Handler, Joined},
+    handshake::{Identity, Secret},
+    wire::Purpose,
+};
+
+use super::{
+    message::{AGREEMENT, CONTROL, Join, Reply, Request, decode, decode_reply, encode_reply, encode_request},
+    session::Session,
+};
+use crate::{metadata::raft::ChangeError, runtime::time::sleep};
+
+/// How long a new node waits before it asks again.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
+
+/// Asks to be let in until somebody who leads does so, and gives the id of the cluster.
+///
+/// # Errors
+/// When the cluster refuses this node, and why.
+pub async fn join(
+    seed: &str,
+    identity: &Identity,
+    secret: &Secret,
+    address: String,
+) -> Result<String, String> {
+    let node = identity.me.node.get();
+    let request = encode_request(&Request::Join(Join { node, address }));
+    let mut ask = seed.to_owned();
+    loop {
+        let options = calls::Options::default();
+        match calls::join(&ask, identity, secret, options, request.clone()).await {
+            Ok(Joined { cluster, reply, .. }) => match decode_reply(&reply) {
+                Ok(Reply::Done) => return Ok(cluster),
+                Ok(Reply::Refused(why)) => return Err(why),
+                Ok(Reply::NotLeader(leader)) => {
+                    if let Some(leader) = leader.filter(|leader| leader.address != ask) {
+                        ask = leader.address;
+                        continue;
+                    }
+                }
+                Err(error) => return Err(format!("{ask} answers something else than was asked: {error}")),
+            },
+            Err(CallError::Unreachable(why) | CallError::Lost(why)) => {
+                tracing::warn!(cluster = ask, why, "waiting to be let into the cluster");
+                seed.clone_into(&mut ask);
+            }
+        }
+        sleep(ASK_AGAIN).await;
+    }
+}
+
+/// What this node answers others.
+pub fn answer<D: Disk>(session: Rc<Session<D>>) -> Handler {
+    Rc::new(move |from, request| {
+        let session = session.clone();
+        Box::pin(async move { take(&session, &from, &request).await })
+    })
+}
+
+async fn take<D: Disk>(session: &Session<D>, from: &CallFrom, request: &[u8]) -> Option<Vec<u8>> {
+    let (kind, rest) = request.split_first()?;
+    match (*kind, from.purpose) {
+        (AGREEMENT, Purpose::Calls) => session.metadata().node().take(rest).await.ok(),
+        (CONTROL, purpose) => match (decode::<Request>(rest).ok()?, purpose) {
+            (Request::Tell(tell), Purpose::Calls) if tell.node == from.node.get() => {
+                Some(encode_reply(&session.hear(tell)))
+            }
+            (Request::Join(join), Purpose::Join) if join.node == from.node.get() => {
+                Some(encode_reply(&let_in(session, join).await))
+            }
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Lets a node in whose id nobody uses. One that is known and dead may come back with nothing: it has lost its disk.
+async fn let_in<D: Disk>(session: &Session<D>, join: Join) -> Reply {
+    let node = session.metadata().node();
+    if node.leads().is_none() {
+        return Reply::NotLeader(session.leader());
+    }
+    let id = NodeId::new(join.node);
+    if session.metadata().image().nodes.contains_key(&join.node) {
+        if session.is_alive(join.node) {
+            return Reply::Refused(format!(
+                "node id {} is used by a node of this cluster that runs; give this one another node_id",
+                join.node
+            ));
+        }
+        // Whatever it had agreed to is gone: it must not be counted for it any more.
+        if let Err(error) = node.expel(id).await {
+            return refuse(session, &error);
+        }
+    }
+    match node.admit(id, &join.address).await {
+        Ok(()) => {
+            tracing::info!(node = join.node, address = join.address, "a node has joined the cluster");
+            Reply::Done
+        }
+        Err(error) => refuse(session, &error),
+    }
+}
+
+fn refuse<D: Disk>(session: &Session<D>, error: &ChangeError) -> Reply {
+    match error {
+        // Another change is under way, or the leader has changed: it is to ask again.
+        ChangeError::NotLeader { .. }
+        | ChangeError::Unknown
+        | ChangeError::Stopped
+        | ChangeError::Refused(_) => {
+            tracing::warn!(%error, "a node that wants to join has to ask again");
+            Reply::NotLeader(session.leader())
+        }
+    }
+}

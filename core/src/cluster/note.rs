@@ -1,0 +1,77 @@
+//! What the replicas of a core have to say to whoever decides about them.
+
+use heddle_proto::ids::{Epoch, Offset, TopicPartition};
+use heddle_replication::{
+    leadership::{Change, SealAnswer},
+    message::Life,
+};
+
+use crate::{
+    fields::{DecodeError, Field, Reader, struct_fields},
+    metadata::elections::InSyncChange,
+};
+
+/// One thing that a replica says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// It has sealed.
+    Sealed(Sealed),
+    /// It leads, and wants another in-sync set.
+    Change(InSyncChange),
+    /// It leads, and cannot go on.
+    NeedsElection(Wish),
+}
+
+/// An answer to a seal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// The partition.
+    pub at: TopicPartition,
+    /// The epoch that was asked for.
+    pub epoch: i32,
+    /// The answer.
+    pub answer: SealAnswer,
+}
+
+/// The wish that a partition gets another leader.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The partition.
+    pub at: TopicPartition,
+    /// The epoch that is to end.
+    pub epoch: i32,
+}
+
+/// The change of a partition's in-sync set, as a command takes it.
+pub fn change(at: TopicPartition, change: &Change) -> InSyncChange {
+    InSyncChange {
+        topic: at.topic,
+        partition: at.partition.get(),
+        epoch: change.epoch.get(),
+        version: change.from.version,
+        from: change.from.members.iter().map(|node| node.get()).collect(),
+        members: change.members.iter().map(|node| node.get()).collect(),
+    }
+}
+
+struct_fields!(Sealed { at, epoch, answer });
+struct_fields!(Wish { at, epoch });
+
+impl Field for SealAnswer {
+    fn put(&self, out: &mut Vec<u8>) {
+        self.life.0.put(out);
+        self.accepted.get().put(out);
+        self.end.get().put(out);
+        self.last_epoch.get().put(out);
+        self.forgot.put(out);
+    }
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Ok(SealAnswer {
+            life: Life(Field::take(reader)?),
+            accepted: Epoch::new(Field::take(reader)?),
+            end: Offset::new(Field::take(reader)?),
+            last_epoch: Epoch::new(Field::take(reader)?),
+            forgot: Field::take(reader)?,
+        })
+    }
+}

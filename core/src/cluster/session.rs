@@ -1,0 +1,379 @@
+//! A node's session with whoever leads the metadata, and what the node does while it leads itself.
+//!
+//! Every heartbeat the node says that it lives, with what its replicas have to say since; a node that leads hears itself.
+//! What a replica says is kept until the metadata shows that it was heard, and said again where a leader may have lost it.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+use futures_lite::future;
+use heddle_log_store::Disk;
+use heddle_proto::ids::{NodeId, TopicPartition};
+use heddle_replication_transport::Door;
+
+use super::{
+    controller::{Controller, DEAD_AFTER, HEARTBEAT},
+    message::{LeaderAt, Reply, Request, Tell, decode_reply, encode_request},
+    note::{Note, Sealed, Wish},
+    voters,
+};
+use crate::{
+    metadata::{
+        ClusterImage, Command, PartitionImage,
+        elections::InSyncChange,
+        peers::PeerTransport,
+        raft::{ChangeError, types::Id},
+        service::MetadataService,
+    },
+    runtime::{event::Event, time::sleep},
+};
+
+/// How often what was said and has shown no effect is said again.
+const SAY_AGAIN: Duration = Duration::from_millis(500);
+
+/// How often a controller looks at the clock.
+const DECIDE_EVERY: Duration = Duration::from_millis(50);
+
+/// How often the leader looks who should vote.
+const VOTERS_EVERY: Duration = Duration::from_secs(1);
+
+/// See the module. Lives on core 0.
+pub struct Session<D: Disk> {
+    node: u32,
+    life: Cell<u32>,
+    metadata: Rc<MetadataService<D>>,
+    transport: Rc<PeerTransport>,
+    began: Instant,
+    notes: RefCell<Notes>,
+    is_leaving: Cell<bool>,
+    is_stopped: Cell<bool>,
+    /// In the term of that number this node leads.
+    controller: RefCell<Option<(u64, Controller)>>,
+    tell_now: RefCell<Rc<Event>>,
+    change_now: RefCell<Rc<Event>>,
+    decide_now: RefCell<Rc<Event>>,
+    /// The door of core 0.
+    door: RefCell<Option<Door>>,
+}
+
+/// What replicas have said and the metadata does not show yet.
+#[derive(Default)]
+struct Notes {
+    sealed: BTreeMap<TopicPartition, Sealed>,
+    wishes: BTreeMap<TopicPartition, Wish>,
+    changes: BTreeMap<TopicPartition, InSyncChange>,
+    /// What has not been said since it came, or since the leader changed.
+    unsaid: BTreeSet<TopicPartition>,
+    said_to: Option<NodeId>,
+    said_all_at: Duration,
+}
+
+impl<D: Disk> Session<D> {
+    /// The session of a node that has not begun its life yet.
+    pub fn new(node: NodeId, metadata: Rc<MetadataService<D>>, transport: Rc<PeerTransport>) -> Rc<Self> {
+        Rc::new(Session {
+            node: node.get(),
+            life: Cell::new(0),
+            metadata,
+            transport,
+            began: Instant::now(),
+            notes: RefCell::default(),
+            is_leaving: Cell::new(false),
+            is_stopped: Cell::new(false),
+            controller: RefCell::new(None),
+            tell_now: RefCell::new(Event::new()),
+            change_now: RefCell::new(Event::new()),
+            decide_now: RefCell::new(Event::new()),
+            door: RefCell::new(None),
+        })
+    }
+
+    /// Peers come in here.
+    pub fn opened(&self, door: Door) {
+        *self.door.borrow_mut() = Some(door);
+    }
+
+    /// Where peers come in on core 0, if the node has any.
+    pub fn door(&self) -> Option<Door> {
+        self.door.borrow().clone()
+    }
+
+    /// The node has registered, and lives from now on.
+    pub fn live(&self, life: u32) {
+        self.life.set(life);
+        self.tell_now.borrow().fire();
+    }
+
+    /// The metadata that it is about.
+    pub fn metadata(&self) -> &Rc<MetadataService<D>> {
+        &self.metadata
+    }
+
+    /// Replicas of this node have something to say.
+    pub fn note(&self, said: Vec<Note>) {
+        let mut notes = self.notes.borrow_mut();
+        for note in said {
+            match note {
+                Note::Sealed(sealed) => {
+                    notes.unsaid.insert(sealed.at);
+                    notes.sealed.insert(sealed.at, sealed);
+                    self.tell_now.borrow().fire();
+                }
+                Note::NeedsElection(wish) => {
+                    notes.unsaid.insert(wish.at);
+                    notes.wishes.insert(wish.at, wish);
+                    self.tell_now.borrow().fire();
+                }
+                Note::Change(change) => {
+                    let partition = heddle_proto::ids::PartitionIndex::new(change.partition);
+                    notes.changes.insert(TopicPartition::new(change.topic, partition), change);
+                    self.change_now.borrow().fire();
+                }
+            }
+        }
+    }
+
+    /// The node is about to stop: whatever it leads goes to others. Returns when nothing is left that another could
+    /// lead, or after `patience`.
+    pub async fn leave(&self, patience: Duration) {
+        self.is_leaving.set(true);
+        self.tell_now.borrow().fire();
+        let deadline = Instant::now() + patience;
+        while self.leads_what_others_could() && Instant::now() < deadline {
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn leads_what_others_could(&self) -> bool {
+        let image = self.metadata.image();
+        image.topics.values().flat_map(|topic| &topic.partitions).any(|partition| {
+            partition.is_replicated() && partition.leader == self.node && partition.isr.len() > 1
+        })
+    }
+
+    /// Ends the loops.
+    pub fn stop(&self) {
+        self.is_stopped.set(true);
+        self.transport.stop();
+        if let Some(door) = self.door.take() {
+            door.stop();
+        }
+        for event in [&self.tell_now, &self.change_now, &self.decide_now] {
+            event.borrow().fire();
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Says every heartbeat that this node lives, until [`Session::stop`].
+    pub async fn keep(&self) {
+        while !self.is_stopped.get() {
+            if self.life.get() > 0 {
+                self.tell().await;
+            }
+            wait(&self.tell_now, HEARTBEAT).await;
+        }
+    }
+
+    async fn tell(&self) {
+        let Some(leader) = self.metadata.node().members().leader else { return };
+        let tell = self.tell_to(leader);
+        if leader.get() == self.node {
+            self.hear(tell);
+            return;
+        }
+        let Some(address) = self.metadata.node().address_of(leader) else { return };
+        let said: Vec<TopicPartition> =
+            tell.sealed.iter().map(|it| it.at).chain(tell.wishes.iter().map(|it| it.at)).collect();
+        let request = encode_request(&Request::Tell(tell));
+        let call = self.transport.ask(Id::from(leader.get()), &address, request);
+        let late = async {
+            sleep(DEAD_AFTER).await;
+            None
+        };
+        let reply = future::or(async { Some(call.await) }, late).await;
+        let is_heard = matches!(reply, Some(Ok(bytes)) if decode_reply(&bytes) == Ok(Reply::Done));
+        if !is_heard {
+            self.notes.borrow_mut().unsaid.extend(said);
+        }
+    }
+
+    /// What is to be said now.
+    fn tell_to(&self, leader: NodeId) -> Tell {
+        let image = self.metadata.image();
+        let now = self.now();
+        let mut notes = self.notes.borrow_mut();
+        notes.forget(&image);
+        if notes.said_to != Some(leader) || now.saturating_sub(notes.said_all_at) >= SAY_AGAIN {
+            notes.said_to = Some(leader);
+            notes.said_all_at = now;
+            let all: Vec<_> = notes.sealed.keys().chain(notes.wishes.keys()).copied().collect();
+            notes.unsaid.extend(all);
+        }
+        let unsaid = std::mem::take(&mut notes.unsaid);
+        Tell {
+            node: self.node,
+            life: self.life.get(),
+            is_leaving: self.is_leaving.get(),
+            sealed: unsaid.iter().filter_map(|at| notes.sealed.get(at)).cloned().collect(),
+            wishes: unsaid.iter().filter_map(|at| notes.wishes.get(at)).cloned().collect(),
+        }
+    }
+
+    /// Another node has said something, or this one. Only a node that leads listens.
+    pub fn hear(&self, tell: Tell) -> Reply {
+        let Some(term) = self.metadata.node().leads() else { return Reply::NotLeader(self.leader()) };
+        let now = self.now();
+        let mut controller = self.controller.borrow_mut();
+        if controller.as_ref().is_none_or(|(of, _)| *of != term) {
+            *controller = Some((term, Controller::new(now)));
+        }
+        let is_urgent = controller.as_mut().is_some_and(|(_, controller)| controller.hear(now, tell));
+        if is_urgent {
+            self.decide_now.borrow().fire();
+        }
+        Reply::Done
+    }
+
+    /// Who leads the metadata, as far as this node knows.
+    pub fn leader(&self) -> Option<LeaderAt> {
+        let leader = self.metadata.node().members().leader?;
+        let address = self.metadata.node().address_of(leader)?;
+        Some(LeaderAt { node: leader.get(), address })
+    }
+
+    /// Whether a node was heard lately; only the leader can tell.
+    pub fn is_alive(&self, node: u32) -> bool {
+        let controller = self.controller.borrow();
+        controller.as_ref().is_some_and(|(_, controller)| controller.is_alive(self.now(), node))
+    }
+
+    /// Proposes the changes of in-sync sets that primaries of this node want, until [`Session::stop`].
+    pub async fn change_in_sync(&self) {
+        while !self.is_stopped.get() {
+            let changes: Vec<InSyncChange> = {
+                let mut notes = self.notes.borrow_mut();
+                notes.forget(&self.metadata.image());
+                notes.changes.values().cloned().collect()
+            };
+            if !changes.is_empty()
+                && let Err(error) = self.metadata.submit(Command::ChangeInSync { changes }).await
+            {
+                tracing::debug!(%error, "in-sync sets stay as they are for now");
+            }
+            wait(&self.change_now, SAY_AGAIN).await;
+        }
+    }
+
+    /// Decides while this node leads the metadata, until [`Session::stop`].
+    pub async fn control(&self) {
+        let mut voters_at = Duration::ZERO;
+        while !self.is_stopped.get() {
+            self.decide().await;
+            if self.now().saturating_sub(voters_at) >= VOTERS_EVERY {
+                voters_at = self.now();
+                self.look_after_members().await;
+            }
+            wait(&self.decide_now, DECIDE_EVERY).await;
+        }
+    }
+
+    async fn decide(&self) {
+        let Some(term) = self.metadata.node().leads() else {
+            self.controller.take();
+            return;
+        };
+        let image = self.metadata.image();
+        let commands = match self.controller.borrow_mut().as_mut() {
+            Some((of, controller)) if *of == term => controller.decide(self.now(), &image),
+            _ => return,
+        };
+        for command in commands {
+            match &command {
+                Command::BeginElections { elections } => {
+                    tracing::info!(count = elections.len(), "partitions get another leader");
+                }
+                Command::EndElections { elected } => {
+                    for lossy in elected.iter().filter(|elected| elected.is_lossy) {
+                        tracing::error!(
+                            topic = %lossy.topic, partition = lossy.partition, leader = lossy.leader,
+                            "nobody is left who is sure to have all that was committed: the longest log leads"
+                        );
+                    }
+                }
+                _ => {}
+            }
+            if let Err(error) = self.metadata.submit(command).await {
+                tracing::warn!(%error, "an election is decided again");
+            }
+        }
+    }
+
+    /// Keeps the members of the agreement to those of the cluster, where they are, and an odd number of them voting.
+    async fn look_after_members(&self) {
+        if self.metadata.node().leads().is_none() {
+            return;
+        }
+        let image = self.metadata.image();
+        let members = self.metadata.node().members();
+        for node in image.nodes.values().filter(|node| !node.peer_address.is_empty()) {
+            let known = self.metadata.node().address_of(node.id);
+            if known.is_some_and(|known| known != node.peer_address) {
+                let moved = self.metadata.node().admit(node.id, &node.peer_address).await;
+                note_failure("a node's new address is not taken", moved);
+            }
+        }
+        let ids = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|node| node.get()).collect::<BTreeSet<u32>>();
+        let all: BTreeSet<u32> = ids(&members.voters.union(&members.learners).copied().collect());
+        let known: BTreeSet<u32> = image.nodes.keys().copied().filter(|node| all.contains(node)).collect();
+        let chosen = {
+            let controller = self.controller.borrow();
+            let Some((_, controller)) = controller.as_ref() else { return };
+            let silence = |node| controller.silence(self.now(), node);
+            voters::choose(&ids(&members.voters), &known, self.node, DEAD_AFTER, silence)
+        };
+        if let Some(chosen) = chosen {
+            tracing::info!(?chosen, "these nodes vote on the metadata from now on");
+            let chosen = chosen.into_iter().map(NodeId::new).collect();
+            let changed = self.metadata.node().choose_voters(&chosen).await;
+            note_failure("the voters stay as they are for now", changed);
+        }
+    }
+}
+
+fn note_failure(what: &str, result: Result<(), ChangeError>) {
+    if let Err(error) = result {
+        tracing::warn!(%error, "{what}");
+    }
+}
+
+impl Notes {
+    /// Drops what the metadata shows to be done or over.
+    fn forget(&mut self, image: &ClusterImage) {
+        let find = |at: &TopicPartition| -> Option<PartitionImage> {
+            image.topic_by_id(at.topic)?.partition(at.partition).cloned()
+        };
+        self.sealed.retain(|at, sealed| {
+            find(at).is_none_or(|it| it.newest_epoch().get() <= sealed.epoch && it.epoch < sealed.epoch)
+        });
+        self.wishes.retain(|at, wish| find(at).is_none_or(|it| it.epoch <= wish.epoch && it.electing == 0));
+        self.changes.retain(|at, change| {
+            find(at).is_some_and(|it| it.epoch == change.epoch && it.isr_version == change.version)
+        });
+    }
+}
+
+/// Waits for an event, which is then new again, but not longer than this.
+async fn wait(event: &RefCell<Rc<Event>>, limit: Duration) {
+    let waits = event.borrow().clone();
+    future::or(waits.wait(), sleep(limit)).await;
+    if waits.has_fired() {
+        *event.borrow_mut() = Event::new();
+    }
+}

@@ -1,0 +1,378 @@
+//! The replicas of this core: which partitions have one here, what they are told of the metadata, and what they say.
+//!
+//! A partition with several replicas is opened on every core that has one, as soon as the metadata says so: a backup works
+//! without being asked. Whoever leads is said by the metadata alone.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    rc::{Rc, Weak},
+    sync::Arc,
+    time::Duration,
+};
+
+use heddle_log_store::{Disk, Log, StorageError};
+use heddle_proto::ids::{CoreId, NodeId, PartitionIndex, TopicPartition};
+use heddle_replication::{
+    history::History,
+    message::Life,
+    replica::{Config as ReplicaConfig, Hold},
+    rules::Rules,
+};
+use heddle_replication_driver::{
+    Driver, Event, JobError, Options, Peer, Placement,
+    promises::{PromiseFiles, Promises},
+};
+use heddle_replication_transport::{Door, Observer, Peers, Runner};
+
+use super::{Shard, request::CoreRequest};
+use crate::{
+    cluster::note::{self, Note, Sealed, Wish},
+    fatal::{Fatal, fatal},
+    metadata::{ClusterImage, Durability, NodeImage, PartitionImage, TopicImage, image::core_of},
+    partition::Partition,
+    runtime::{Queue, time::sleep},
+};
+
+/// How often a driver looks at its clock. What it waits for takes a quarter of a second and more.
+const TICK: Duration = Duration::from_millis(50);
+
+/// A backup further behind than this many records catches up within the budget for that.
+const CATCH_UP_RECORDS_MAX: i64 = 10_000;
+
+/// The replicas of one core.
+pub struct Replicas<D: Disk + 'static> {
+    life: Life,
+    runner: Runner<D>,
+    observer: Rc<ShardObserver<D>>,
+    peers: RefCell<Option<Peers<Runner<D>>>>,
+    /// The metadata when this life began: what may be older than it is what a replica can have forgotten.
+    at_start: Arc<ClusterImage>,
+    /// What each replica was last told.
+    told: RefCell<BTreeMap<TopicPartition, PartitionImage>>,
+    needed: RefCell<BTreeMap<Peer, String>>,
+    /// Logs of which the disk had lost something when this life began.
+    damaged: RefCell<BTreeSet<TopicPartition>>,
+    stopped: Cell<usize>,
+}
+
+/// Where the promises of a core are.
+pub fn promise_dir(data_dir: &std::path::Path, core: CoreId) -> PathBuf {
+    data_dir.join("promises").join(core.to_string())
+}
+
+impl<D: Disk + 'static> Replicas<D> {
+    /// A core without replicas, with the promises that its life before left.
+    pub fn new(
+        me: (NodeId, Life),
+        at_start: Arc<ClusterImage>,
+        store: heddle_log_store::LogStore<D>,
+        files: PromiseFiles<D>,
+        found: Option<(Promises, u64)>,
+    ) -> Self {
+        let observer = Rc::new(ShardObserver {
+            shard: RefCell::default(),
+            notes: RefCell::default(),
+            is_noting: Cell::new(false),
+        });
+        let options = Options::default();
+        let driver = Driver::new(me.0, me.1, options, store, files, found);
+        let runner = Runner::new(driver, options, TICK, observer.clone());
+        Replicas {
+            life: me.1,
+            runner,
+            observer,
+            peers: RefCell::default(),
+            at_start,
+            told: RefCell::default(),
+            needed: RefCell::default(),
+            damaged: RefCell::default(),
+            stopped: Cell::new(0),
+        }
+    }
+
+    /// The way to the replicas.
+    pub fn runner(&self) -> &Runner<D> {
+        &self.runner
+    }
+
+    /// Connections to the other nodes, if there are any.
+    pub fn peers(&self) -> Option<Peers<Runner<D>>> {
+        self.peers.borrow().clone()
+    }
+
+    /// Ends the connections and the clock.
+    pub fn stop(&self) {
+        self.runner.stop();
+        if let Some(peers) = self.peers.take() {
+            peers.stop();
+        }
+    }
+}
+
+impl<D: Disk + 'static> Shard<D> {
+    /// Begins to work with replicas: from now on they say what they have to say, and peers come in.
+    pub fn start_replicas(self: &Rc<Self>, door: Option<&Door>) {
+        *self.replicas.observer.shard.borrow_mut() = Rc::downgrade(self);
+        if let Some(door) = door {
+            let peers = Peers::behind(door, self.replicas.life, self.replicas.runner.clone());
+            *self.replicas.peers.borrow_mut() = Some(peers);
+        }
+        let runner = self.replicas.runner.clone();
+        self.queues.spawn(Queue::Hot, async move { runner.run().await });
+    }
+
+    /// Cuts replicas' logs where the disk has damaged them: what lay behind comes from the primary. To be called before
+    /// replicas are opened.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub async fn mend_replicas(&self) -> Result<(), StorageError> {
+        let image = self.image();
+        for at in self.store.recovered() {
+            let topic = image.topic_by_id(at.topic);
+            let Some(topic) =
+                topic.filter(|topic| topic.partition(at.partition).is_some_and(|it| it.is_replicated()))
+            else {
+                continue;
+            };
+            let log = self.store.log(at, topic.config.log);
+            if let Some(damage) = log.damage() {
+                tracing::warn!(topic = %topic.name, partition = %at.partition, offset = %damage.offset, "the log of a replica is damaged: what lies behind comes from the primary");
+                log.cut(damage.offset).await?;
+                self.replicas.damaged.borrow_mut().insert(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every replica leaves what it has in good order; returns when they have, or after `patience`.
+    pub async fn stop_replicas(&self, patience: Duration) {
+        let count = self.replicas.told.borrow().len();
+        self.replicas.runner.with(Driver::stop);
+        let deadline = std::time::Instant::now() + patience;
+        while self.replicas.stopped.get() < count && std::time::Instant::now() < deadline {
+            sleep(Duration::from_millis(2)).await;
+        }
+        self.replicas.stop();
+    }
+
+    /// Opens the replicas that this core has, tells them what is new, and closes those that are gone.
+    pub fn follow_replicas(self: &Rc<Self>) {
+        let image = self.image();
+        let mut here = BTreeSet::new();
+        for topic in image.topics.values() {
+            for (index, partition) in topic.partitions.iter().enumerate().filter(|(_, it)| it.is_replicated())
+            {
+                let at = TopicPartition::new(topic.id, PartitionIndex::new(index as u32));
+                if image.core_on(self.node, at) != Some(self.core()) {
+                    continue;
+                }
+                here.insert(at);
+                let told = self.replicas.told.borrow().get(&at).cloned();
+                if told.as_ref() != Some(partition) {
+                    self.tell_replica(&image, topic, at, partition, told.as_ref());
+                    self.replicas.told.borrow_mut().insert(at, partition.clone());
+                }
+            }
+        }
+        let gone: Vec<TopicPartition> =
+            self.replicas.told.borrow().keys().filter(|at| !here.contains(at)).copied().collect();
+        for at in gone {
+            self.replicas.told.borrow_mut().remove(&at);
+            self.replicas.runner.with(|driver, _| driver.remove(at));
+        }
+        self.follow_peers(&image);
+    }
+
+    fn tell_replica(
+        self: &Rc<Self>,
+        image: &Arc<ClusterImage>,
+        topic: &TopicImage,
+        at: TopicPartition,
+        partition: &PartitionImage,
+        before: Option<&PartitionImage>,
+    ) {
+        let place = place(image, topic, partition);
+        let opened = self.partitions.borrow().get(&at).cloned();
+        let opened = opened.unwrap_or_else(|| self.open(at));
+        let leads = self.leads(partition);
+        if !leads {
+            // Nobody waits for what this replica may not commit any more.
+            opened.lead(false);
+        }
+        if before.is_none() {
+            self.host(topic, at, &opened, place);
+        } else {
+            self.replicas.runner.with(|driver, _| driver.place(at, place.0, place.1));
+        }
+        if before.is_none_or(|before| before.grant() != partition.grant()) {
+            let grant = partition.grant();
+            self.replicas.runner.with(|driver, now| driver.granted(now, at, grant));
+        }
+        if let Some(epoch) =
+            partition.electing().filter(|epoch| before.is_none_or(|it| it.electing() != Some(*epoch)))
+            && partition.isr.contains(&self.node.get())
+        {
+            self.replicas.runner.with(|driver, now| driver.seal(now, at, epoch));
+        }
+        opened.lead(leads);
+    }
+
+    /// Whether this node leads a partition in this life, and no election is under way.
+    fn leads(&self, partition: &PartitionImage) -> bool {
+        partition.electing == 0
+            && partition.leader == self.node.get()
+            && partition.leader_life == self.replicas.life.0
+    }
+
+    fn host(
+        &self,
+        topic: &TopicImage,
+        at: TopicPartition,
+        opened: &Rc<Partition<D>>,
+        (replicas, cores): (BTreeSet<NodeId>, BTreeMap<NodeId, CoreId>),
+    ) {
+        let log: Log<D> = opened.log().clone();
+        let before =
+            self.replicas.at_start.topic_by_id(at.topic).and_then(|topic| topic.partition(at.partition));
+        let placement = Placement {
+            partition: at,
+            config: ReplicaConfig {
+                hold: match topic.config.durability {
+                    Durability::Fsync => Hold::Durable,
+                    Durability::Replicated | Durability::Async => Hold::Written,
+                },
+                catch_up_records_max: CATCH_UP_RECORDS_MAX,
+                rules: Rules::default(),
+            },
+            replicas,
+            cores,
+            history: History::from_entries(opened.history()).unwrap_or_default(),
+            is_damaged: log.damage().is_some() || self.replicas.damaged.borrow().contains(&at),
+            newest_epoch: before.map_or(heddle_proto::ids::Epoch::new(0), PartitionImage::newest_epoch),
+            was_led: before.is_some_and(|before| before.grant().primary.is_some()),
+        };
+        self.replicas.runner.with(|driver, now| driver.add(now, placement, log));
+    }
+
+    /// Connects to the cores of other nodes that replicas here need, and to no others.
+    fn follow_peers(&self, image: &ClusterImage) {
+        let Some(peers) = self.replicas.peers() else { return };
+        let wanted: BTreeMap<Peer, String> = self
+            .replicas
+            .runner
+            .look(Driver::peers)
+            .into_iter()
+            .filter_map(|peer| {
+                let node: &Arc<NodeImage> = image.nodes.get(&peer.node.get())?;
+                Some((peer, node.peer_address_of(peer.core)?))
+            })
+            .collect();
+        let needed = self.replicas.needed.replace(wanted.clone());
+        for peer in needed.keys().filter(|peer| !wanted.contains_key(peer)) {
+            peers.forget(*peer);
+        }
+        for (peer, address) in &wanted {
+            if needed.get(peer) != Some(address) {
+                peers.need(*peer, address);
+            }
+        }
+    }
+}
+
+/// Which nodes have a replica, and on which core each replica is.
+fn place(
+    image: &ClusterImage,
+    topic: &TopicImage,
+    partition: &PartitionImage,
+) -> (BTreeSet<NodeId>, BTreeMap<NodeId, CoreId>) {
+    let nodes = partition.replicas.iter().map(|replica| NodeId::new(replica.node)).collect();
+    let cores = partition.replicas.iter().filter_map(|replica| {
+        let node = image.nodes.get(&replica.node)?;
+        Some((NodeId::new(replica.node), core_of(topic.id, replica.slot, node.core_count)))
+    });
+    (nodes, cores.collect())
+}
+
+/// What the shard does about its replicas.
+struct ShardObserver<D: Disk + 'static> {
+    shard: RefCell<Weak<Shard<D>>>,
+    /// What is to be said and is not on its way yet.
+    notes: RefCell<Vec<Note>>,
+    is_noting: Cell<bool>,
+}
+
+impl<D: Disk + 'static> Observer for ShardObserver<D> {
+    fn event(&self, event: Event) {
+        let Some(shard) = self.shard.borrow().upgrade() else { return };
+        let find = |at: &TopicPartition| shard.partitions.borrow().get(at).cloned();
+        match event {
+            Event::Committed(at, committed) => {
+                if let Some(partition) = find(&at) {
+                    partition.commit_to(committed);
+                }
+            }
+            Event::Appended(at, header) => {
+                if let Some(partition) = find(&at) {
+                    partition.follow(&header);
+                }
+            }
+            Event::Cut(at, end) => {
+                if let Some(partition) = find(&at) {
+                    partition.follow_cut(end);
+                }
+            }
+            Event::Answer(at, epoch, answer) => {
+                self.note(&shard, Note::Sealed(Sealed { at, epoch: epoch.get(), answer }));
+            }
+            Event::Change(at, change) => self.note(&shard, Note::Change(note::change(at, &change))),
+            Event::NeedElection(at) => {
+                let epoch = shard.replicas.told.borrow().get(&at).map_or(0, |partition| partition.epoch);
+                self.note(&shard, Note::NeedsElection(Wish { at, epoch }));
+            }
+            Event::Lost(at, from, upto) => {
+                tracing::error!(topic = %at.topic, partition = %at.partition, %from, %upto, "committed records are lost");
+            }
+            Event::Stopped(at) => {
+                shard.replicas.stopped.set(shard.replicas.stopped.get() + 1);
+                tracing::debug!(topic = %at.topic, partition = %at.partition, "a replica has stopped in good order");
+            }
+            Event::Halted(at, fault) => {
+                tracing::error!(topic = %at.topic, partition = %at.partition, ?fault, "a replica is in contradiction with its cluster and takes part no more");
+            }
+            Event::Damaged(at, damage) => {
+                tracing::error!(topic = %at.topic, partition = %at.partition, offset = %damage.offset, "the log of a replica is damaged: it is mended at the next start");
+            }
+            Event::Broken(at, why) => {
+                fatal(Fatal::StorageWrite { detail: format!("{}/{}: {why}", at.topic, at.partition) })
+            }
+        }
+    }
+
+    fn failed(&self, error: JobError) {
+        fatal(Fatal::StorageWrite { detail: error.to_string() });
+    }
+}
+
+impl<D: Disk + 'static> ShardObserver<D> {
+    /// What comes in one turn goes to core 0 in one message.
+    fn note(&self, shard: &Rc<Shard<D>>, note: Note) {
+        self.notes.borrow_mut().push(note);
+        if self.is_noting.replace(true) {
+            return;
+        }
+        let told = shard.clone();
+        shard.queues.spawn(Queue::Hot, async move {
+            let observer = &told.replicas.observer;
+            observer.is_noting.set(false);
+            let notes = observer.notes.take();
+            match &told.metadata {
+                Some(session) => session.note(notes),
+                // A node that stops has nothing to say any more.
+                None => drop(told.mesh.ask(CoreId::new(0), CoreRequest::Note(notes)).await),
+            }
+        });
+    }
+}
