@@ -1,0 +1,5 @@
+//! Clusters.
+
+pub mod checker;
+pub mod history;
+pub mod value;
