@@ -41,7 +41,12 @@ impl DelayLine {
     ///
     /// # Errors
     /// If the sockets cannot be made.
-    pub fn start(space: PathBuf, links: [String; 2], delay: Duration, loss_percent: u32) -> Result<DelayLine> {
+    pub fn start(
+        space: PathBuf,
+        links: [String; 2],
+        delay: Duration,
+        loss_percent: u32,
+    ) -> Result<DelayLine> {
         let stop = Arc::new(AtomicBool::new(false));
         let (told, ready) = mpsc::channel();
         let stopped = stop.clone();
@@ -139,11 +144,8 @@ fn receive(end: &OwnedFd, frame: &mut [u8]) -> Option<usize> {
 fn wait(ends: &[OwnedFd; 2], due: Option<Instant>) {
     let longest = Duration::from_millis(50);
     let pause = due.map_or(longest, |due| due.saturating_duration_since(Instant::now()).min(longest));
-    let mut polled = ends.each_ref().map(|end| libc::pollfd {
-        fd: end.as_raw_fd(),
-        events: libc::POLLIN,
-        revents: 0,
-    });
+    let mut polled =
+        ends.each_ref().map(|end| libc::pollfd { fd: end.as_raw_fd(), events: libc::POLLIN, revents: 0 });
     // Rounded up: better a little late than spinning.
     let pause_ms = pause.as_micros().div_ceil(1000) as i32;
     // SAFETY: two entries, as is said.
