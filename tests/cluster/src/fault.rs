@@ -81,10 +81,14 @@ impl Kind {
         !matches!(self, Kind::Clock | Kind::Grow)
     }
 
-    /// Whether it makes sense only where nodes know of each other.
+    /// Whether it exists only where nodes know of each other.
     pub fn needs_peers(self) -> bool {
-        use Kind::{Cut, DiskLoss, Flip, Grow, OneWay, Split};
-        matches!(self, Cut | OneWay | Split | Flip | DiskLoss | Grow)
+        matches!(self, Kind::Cut | Kind::OneWay | Kind::Split | Kind::Grow)
+    }
+
+    /// Whether a node without copies elsewhere must survive it too.
+    pub fn is_survived_alone(self) -> bool {
+        !self.needs_peers() && !matches!(self, Kind::Flip | Kind::DiskLoss)
     }
 }
 

@@ -135,7 +135,7 @@ impl Pace {
     }
 
     /// When the next call is due.
-    pub fn next(&mut self) -> Instant {
+    pub fn due(&mut self) -> Instant {
         let due = self.next.max(Instant::now() - Duration::from_millis(100));
         self.next = due + self.interval;
         due
@@ -143,7 +143,7 @@ impl Pace {
 
     /// Waits for the next call.
     pub fn wait(&mut self) {
-        let due = self.next();
+        let due = self.due();
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     }
 }

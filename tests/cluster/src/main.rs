@@ -135,7 +135,7 @@ fn main() -> ExitCode {
 }
 
 fn run_all(arguments: RunArguments) -> Result<bool, HarnessError> {
-    let allowed = |kind: &Kind| kind.is_default() && !(arguments.standalone && kind.needs_peers());
+    let allowed = |kind: &Kind| kind.is_default() && (!arguments.standalone || kind.is_survived_alone());
     let mut kinds = arguments.kind.clone();
     if kinds.is_empty() {
         kinds = Kind::ALL.into_iter().filter(allowed).collect();

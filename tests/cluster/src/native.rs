@@ -101,7 +101,7 @@ async fn one_life(load: &Arc<Load>, partition: u32, identity: ProducerIdentity) 
     let mut pace = Pace::new((load.options.rate / load.options.partition_count).max(1));
     let mut routes = router(load, 1);
     for sequence in 0.. {
-        tokio::time::sleep_until(pace.next().into()).await;
+        tokio::time::sleep_until(pace.due().into()).await;
         if load.is_stopping() {
             return;
         }

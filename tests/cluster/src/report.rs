@@ -74,6 +74,12 @@ pub struct Report {
     pub acked_count: usize,
     /// Records sent.
     pub sent_count: usize,
+    /// Transactions that were committed, aborted, and of unknown end.
+    pub transaction_counts: [usize; 3],
+    /// Readers that read everything.
+    pub reader_count: usize,
+    /// Records read by all readers together.
+    pub read_count: usize,
 }
 
 impl Report {
@@ -119,7 +125,10 @@ impl fmt::Display for Report {
                 counts(&errors)
             )?;
         }
+        let [committed, aborted, unknown] = self.transaction_counts;
         writeln!(f, "{} records sent, {} acknowledged", self.sent_count, self.acked_count)?;
+        writeln!(f, "transactions: {committed} committed, {aborted} aborted, {unknown} of unknown end")?;
+        writeln!(f, "{} readers read {} records", self.reader_count, self.read_count)?;
         f.write_str(&self.failures())
     }
 }

@@ -1,5 +1,6 @@
 //! A whole run: cluster, load, faults one after the other, the end, the check.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::cluster::{Cluster, ClusterOptions};
 use crate::ends::Ends;
 use crate::error::Result;
 use crate::fault::{self, Fault, Kind};
-use crate::history::Isolation;
+use crate::history::{Ending, Isolation};
 use crate::inject::{Done, inject};
 use crate::load::{Load, LoadOptions};
 use crate::network::Network;
@@ -275,6 +276,12 @@ impl Run<'_> {
         let history = self.load.history();
         self.report.sent_count = history.writes.len();
         self.report.acked_count = history.acked().count();
+        self.report.transaction_counts = [Ending::Committed, Ending::Aborted, Ending::Unknown]
+            .map(|ending| history.transactions.iter().filter(|ended| **ended == ending).count());
+        let readers: BTreeSet<&str> =
+            history.readings.iter().map(|reading| reading.reader.as_str()).collect();
+        self.report.reader_count = readers.len();
+        self.report.read_count = history.readings.iter().map(|reading| reading.records.len()).sum();
     }
 
     /// Bugs and panics that the brokers logged.
