@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use heddle_tests::{kafka, ports};
 use rdkafka::admin::{NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::types::RDKafkaErrorCode;
 
 use crate::disk::Disk;
 use crate::error::{Context, HarnessError, Result};
@@ -18,8 +19,14 @@ use crate::node::{Node, NodeOptions};
 /// Cores of Kafka clients' brokers per node: core `i` of a node is broker `node * 1000 + i`.
 const BROKERS_PER_NODE: i32 = 1000;
 
+/// The node that founds the cluster.
+const FOUNDER: u32 = 1;
+
 /// How long a start may take, a disk's recovery included.
 const READY_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long a cluster that has just begun may refuse a topic.
+const CREATE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// How long a question to a broker may take.
 const ASK_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -111,7 +118,7 @@ impl Cluster {
             Cluster { options, base_port, network, nodes: BTreeMap::new(), disks: BTreeMap::new() };
         for node in 1..=count {
             cluster.add(node)?;
-            cluster.start_node(node, node != 1)?;
+            cluster.start_node(node)?;
             cluster.wait_ready(node)?;
         }
         Ok(cluster)
@@ -163,13 +170,22 @@ impl Cluster {
         self.address(node, |ports| ports.peers)
     }
 
-    /// Starts a node; one that joins is told of another that runs.
+    /// Starts a node with the command line it always has: the first founds the cluster, the others join the first.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub fn start_node(&mut self, node: u32, joins: bool) -> Result<()> {
+    pub fn start_node(&mut self, node: u32) -> Result<()> {
+        let join = (node != FOUNDER).then(|| self.peer_address(FOUNDER));
+        self.node(node).start(join)
+    }
+
+    /// Starts a node that has nothing any more, and joins some other that runs.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start_empty(&mut self, node: u32) -> Result<()> {
         let other = self.nodes.iter().find(|(id, other)| **id != node && other.is_started());
-        let join = other.filter(|_| joins).map(|(id, _)| self.peer_address(*id));
+        let join = other.map(|(id, _)| self.peer_address(*id));
         self.node(node).start(join)
     }
 
@@ -217,10 +233,10 @@ impl Cluster {
         &self.options.dir
     }
 
-    /// Creates a topic.
+    /// Creates a topic; a cluster that has just begun is asked again.
     ///
     /// # Errors
-    /// The refusal.
+    /// The last refusal.
     pub fn create_topic(
         &self,
         name: &str,
@@ -232,15 +248,37 @@ impl Cluster {
         for (name, value) in configs {
             topic = topic.set(name, value);
         }
-        let failed = |said: String| HarnessError::Client { what: format!("creating {name}"), said };
-        let admin = kafka::admin(&self.bootstrap());
-        let asked = admin.create_topics([&topic], &kafka::admin_options());
-        let results = futures_lite::future::block_on(asked).map_err(|error| failed(error.to_string()))?;
-        match results.into_iter().next() {
-            Some(Ok(_)) => Ok(()),
-            Some(Err((_, code))) => Err(failed(code.to_string())),
-            None => Err(failed("no answer".to_owned())),
+        let deadline = Instant::now() + CREATE_WAIT_MAX;
+        loop {
+            match self.try_create(&topic) {
+                // An answer that was lost on an earlier try.
+                Ok(()) | Err(RDKafkaErrorCode::TopicAlreadyExists) => return Ok(()),
+                Err(code) if Instant::now() > deadline => {
+                    let (what, said) = (format!("creating {name}"), code.to_string());
+                    return Err(HarnessError::Client { what, said });
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(500)),
+            }
         }
+    }
+
+    fn try_create(&self, topic: &NewTopic<'_>) -> std::result::Result<(), RDKafkaErrorCode> {
+        let admin = kafka::admin(&self.bootstrap());
+        let asked = admin.create_topics([topic], &kafka::admin_options());
+        let results = futures_lite::future::block_on(asked)
+            .map_err(|error| error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown))?;
+        results.into_iter().next().map_or(Ok(()), |result| result.map(drop).map_err(|(_, code)| code))
+    }
+
+    /// The partitions of a topic that lack a leader or copies in sync.
+    ///
+    /// # Errors
+    /// As [`Cluster::placement`].
+    pub fn lame(&self, topic: &str) -> Result<Vec<u32>> {
+        let whole =
+            |placed: &Placed| placed.leader.is_some() && placed.in_sync.len() == placed.replicas.len();
+        let placement = self.placement(topic)?;
+        Ok(placement.iter().filter(|(_, placed)| !whole(placed)).map(|(partition, _)| *partition).collect())
     }
 
     /// Where the partitions of a topic are.

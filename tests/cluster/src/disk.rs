@@ -92,6 +92,11 @@ impl Disk {
         fs::remove_dir_all(&data).context(|| format!("deleting {}", data.display()))
     }
 
+    /// Whether a bit can be flipped.
+    pub fn has_closed_segment(&self) -> bool {
+        !closed_segments(&self.data_dir()).is_empty()
+    }
+
     /// Flips one bit in a segment that is not its partition's last; says where. The node must be down.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ pub enum Kind {
     Stop,
     /// SIGTERM, which hands over first, and a start some seconds later.
     Terminate,
-    /// SIGTERM and start of every node, one after the other, with no pause but until each is ready.
+    /// SIGTERM and start of every node, one after the other, each when all copies are in sync again.
     Rolling,
     /// A node and the others do not hear each other; clients reach all.
     Cut,

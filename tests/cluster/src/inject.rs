@@ -26,6 +26,14 @@ const LOSS_PERCENT: u32 = 5;
 /// How long a node may take to give its partitions away.
 const DRAIN_WAIT_MAX: Duration = Duration::from_secs(120);
 
+/// How long copies may take to be in sync after a planned restart.
+const WHOLE_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// How long a first segment may take to be closed.
+const CLOSED_WAIT_MAX: Duration = Duration::from_secs(120);
+
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// What was done.
 #[derive(Clone, Debug, Default)]
 pub struct Done {
@@ -35,14 +43,30 @@ pub struct Done {
     pub findings: Vec<String>,
 }
 
+/// Whether a kind exists at all, before anything is started for it.
+///
+/// # Errors
+/// [`HarnessError::Unsupported`], with the reason.
+pub fn check_possible(kind: Kind, has_peers: bool) -> Result<()> {
+    if kind == Kind::Clock {
+        return Err(unsupported(
+            kind,
+            "time namespaces cover the monotonic clocks only, and CLOCK_REALTIME is the whole machine's; \
+             clock jumps are the simulator's",
+        ));
+    }
+    if kind.needs_peers() && !has_peers {
+        return Err(unsupported(kind, "these nodes do not know of each other"));
+    }
+    Ok(())
+}
+
 /// Injects a fault, holds it, heals it, and waits until the nodes are ready.
 ///
 /// # Errors
 /// If the harness cannot: the fault does not exist here, or a tool fails.
 pub fn inject(cluster: &mut Cluster, topic: &str, fault: &Fault) -> Result<Done> {
-    if fault.kind.needs_peers() && !cluster.has_peers() {
-        return Err(unsupported(fault.kind, "these nodes do not know of each other"));
-    }
+    check_possible(fault.kind, cluster.has_peers())?;
     let mut random = StdRng::seed_from_u64(fault.seed);
     let leads = leads(cluster, topic);
     let random_node = *leads.keys().collect::<Vec<_>>().choose(&mut random).expect("there are nodes");
@@ -60,14 +84,14 @@ pub fn inject(cluster: &mut Cluster, topic: &str, fault: &Fault) -> Result<Done>
         Kind::Terminate => {
             terminate(cluster, node, &mut done);
             sleep(fault.hold);
-            cluster.start_node(node, true)?;
+            cluster.start_node(node)?;
         }
         Kind::Rolling => {
             done.target = "all".to_owned();
             for node in leads.keys().copied() {
                 terminate(cluster, node, &mut done);
-                cluster.start_node(node, true)?;
-                cluster.wait_ready(node)?;
+                cluster.start_node(node)?;
+                wait_whole(cluster, topic, node, &mut done);
             }
         }
         Kind::Cut | Kind::OneWay | Kind::Slow | Kind::Split => {
@@ -82,16 +106,10 @@ pub fn inject(cluster: &mut Cluster, topic: &str, fault: &Fault) -> Result<Done>
             cluster.node(node).kill();
             sleep(fault.hold);
             disk(cluster, node, fault.kind)?.lose()?;
-            cluster.start_node(node, true)?;
-        }
-        Kind::Clock => {
-            return Err(unsupported(
-                Kind::Clock,
-                "time namespaces cover the monotonic clocks only, and CLOCK_REALTIME is the whole machine's; \
-                 clock jumps are the simulator's",
-            ));
+            cluster.start_empty(node)?;
         }
         Kind::Grow => grow(cluster, topic, fault.hold, &mut done)?,
+        Kind::Clock => unreachable!("it is not possible"),
     }
     revive(cluster, &mut done)?;
     Ok(done)
@@ -115,13 +133,30 @@ fn leads(cluster: &Cluster, topic: &str) -> BTreeMap<u32, usize> {
 fn restart_killed(cluster: &mut Cluster, node: u32, hold: Duration) -> Result<()> {
     cluster.node(node).kill();
     sleep(hold);
-    cluster.start_node(node, true)
+    cluster.start_node(node)
 }
 
 /// A planned end must be one: with status 0 and in time.
 fn terminate(cluster: &mut Cluster, node: u32, done: &mut Done) {
     if let Err(error) = cluster.node(node).terminate() {
         done.findings.push(error.to_string());
+    }
+}
+
+/// What who restarts nodes in turn waits for: the node is ready, and every partition has all its copies in sync.
+fn wait_whole(cluster: &mut Cluster, topic: &str, node: u32, done: &mut Done) {
+    if let Err(error) = cluster.wait_ready(node) {
+        done.findings.push(error.to_string());
+        return;
+    }
+    let deadline = Instant::now() + WHOLE_WAIT_MAX;
+    while !cluster.lame(topic).is_ok_and(|lame| lame.is_empty()) {
+        if Instant::now() > deadline {
+            done.findings
+                .push(format!("partitions lack copies {WHOLE_WAIT_MAX:?} after node {node} is back"));
+            return;
+        }
+        sleep(LOOK_EVERY);
     }
 }
 
@@ -182,15 +217,19 @@ fn fill(cluster: &mut Cluster, node: u32, fault: &Fault) -> Result<()> {
     while Instant::now() < until {
         // Files that are removed meanwhile must not be room.
         disk(cluster, node, fault.kind)?.fill()?;
-        sleep(Duration::from_millis(200));
+        sleep(LOOK_EVERY);
     }
     disk(cluster, node, fault.kind)?.free()
 }
 
 fn flip(cluster: &mut Cluster, backup: u32, random: &mut StdRng, done: &mut Done) -> Result<()> {
+    let deadline = Instant::now() + CLOSED_WAIT_MAX;
+    while !disk(cluster, backup, Kind::Flip)?.has_closed_segment() && Instant::now() < deadline {
+        sleep(LOOK_EVERY);
+    }
     terminate(cluster, backup, done);
     let flipped = disk(cluster, backup, Kind::Flip).and_then(|disk| disk.flip_bit(random));
-    cluster.start_node(backup, true)?;
+    cluster.start_node(backup)?;
     done.target = format!("node{backup}: {}", flipped?);
     Ok(())
 }
@@ -199,7 +238,7 @@ fn grow(cluster: &mut Cluster, topic: &str, hold: Duration, done: &mut Done) -> 
     let node = cluster.nodes.keys().max().map_or(1, |last| last + 1);
     done.target = format!("node{node}");
     cluster.add(node)?;
-    cluster.start_node(node, true)?;
+    cluster.start_node(node)?;
     cluster.wait_ready(node)?;
     sleep(hold);
     let options = cluster.node(node).options().clone();
@@ -217,7 +256,7 @@ fn grow(cluster: &mut Cluster, topic: &str, hold: Duration, done: &mut Done) -> 
             done.findings.push(format!("node {node} is not drained after {DRAIN_WAIT_MAX:?}"));
             break;
         }
-        sleep(Duration::from_millis(200));
+        sleep(LOOK_EVERY);
     }
     terminate(cluster, node, done);
     shell::run(&[&binary, "cluster", "remove", &node.to_string(), "--server", &server])?;
@@ -231,7 +270,7 @@ fn revive(cluster: &mut Cluster, done: &mut Done) -> Result<()> {
         if let Err(error) = cluster.node(node).check_alive() {
             done.findings.push(error.to_string());
             cluster.node(node).reap();
-            cluster.start_node(node, true)?;
+            cluster.start_node(node)?;
         }
         if let Err(error) = cluster.wait_ready(node) {
             done.findings.push(error.to_string());

@@ -67,10 +67,7 @@ impl Network {
     /// # Errors
     /// If the process may not, or a tool is missing.
     pub fn create(prefix: &str) -> Result<Network> {
-        // SAFETY: no arguments, no memory.
-        if unsafe { libc::geteuid() } != 0 {
-            return Err(HarnessError::NotAllowed("this user is not root".to_owned()));
-        }
+        check_allowed()?;
         let mut network =
             Network { prefix: prefix.to_owned(), hosts: Vec::new(), cuts: Vec::new(), slow: Vec::new() };
         let bridge = network.bridge();
@@ -190,6 +187,18 @@ impl Network {
 
     fn namespace(&self, host: Host) -> String {
         format!("{}-{}", self.prefix, host.name())
+    }
+}
+
+/// Whether this process may have networks at all.
+///
+/// # Errors
+/// If not.
+pub fn check_allowed() -> Result<()> {
+    // SAFETY: no arguments, no memory.
+    match unsafe { libc::geteuid() } {
+        0 => Ok(()),
+        user => Err(HarnessError::NotAllowed(format!("this is user {user}"))),
     }
 }
 

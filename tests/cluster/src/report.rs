@@ -70,6 +70,8 @@ pub struct Report {
     pub faults: Vec<FaultReport>,
     /// What is wrong with the run as a whole: anomalies, readers that are stuck.
     pub findings: Vec<String>,
+    /// Errors that surfaced to clients in the whole run.
+    pub errors: BTreeMap<String, u64>,
     /// Records acknowledged.
     pub acked_count: usize,
     /// Records sent.
@@ -129,6 +131,7 @@ impl fmt::Display for Report {
         writeln!(f, "{} records sent, {} acknowledged", self.sent_count, self.acked_count)?;
         writeln!(f, "transactions: {committed} committed, {aborted} aborted, {unknown} of unknown end")?;
         writeln!(f, "{} readers read {} records", self.reader_count, self.read_count)?;
+        writeln!(f, "errors in the whole run: {}", counts(&self.errors))?;
         f.write_str(&self.failures())
     }
 }

@@ -14,9 +14,9 @@ use crate::ends::Ends;
 use crate::error::Result;
 use crate::fault::{self, Fault, Kind};
 use crate::history::{Ending, Isolation};
-use crate::inject::{Done, inject};
+use crate::inject::{Done, check_possible, inject};
 use crate::load::{Load, LoadOptions};
-use crate::network::Network;
+use crate::network::{self, Network};
 use crate::readers::{self, Brought};
 use crate::report::{FaultReport, Report};
 use crate::watchdog::Watchdog;
@@ -55,6 +55,8 @@ pub struct RunOptions {
 /// # Errors
 /// What keeps the harness itself from working. What the cluster does wrong is in the report.
 pub fn run(options: &RunOptions) -> Result<Report> {
+    network::check_allowed()?;
+    options.kinds.iter().try_for_each(|kind| check_possible(*kind, options.cluster.peers))?;
     // Names of links are short, and a pid is unique while we run.
     let prefix = format!("hdl{}", std::process::id());
     fs::create_dir_all(&options.cluster.dir).map_err(|source| crate::error::HarnessError::Io {
@@ -206,15 +208,10 @@ impl Run<'_> {
         if !unready.is_empty() {
             return Some(format!("nodes {unready:?} are not ready"));
         }
-        let placement = match self.cluster.placement(&self.load.options.topic) {
+        let lame = match self.cluster.lame(&self.load.options.topic) {
             Err(error) => return Some(error.to_string()),
-            Ok(placement) => placement,
+            Ok(lame) => lame,
         };
-        let whole = |placed: &crate::cluster::Placed| {
-            placed.leader.is_some() && placed.in_sync.len() == placed.replicas.len()
-        };
-        let lame: Vec<u32> =
-            placement.iter().filter(|(_, placed)| !whole(placed)).map(|(partition, _)| *partition).collect();
         if !lame.is_empty() {
             return Some(format!("partitions {lame:?} lack a leader or copies"));
         }
@@ -274,6 +271,8 @@ impl Run<'_> {
 
     fn count(&mut self) {
         let history = self.load.history();
+        let all = Window { begin: Duration::ZERO, end: self.load.now() };
+        self.report.errors = availability::errors(&history, all);
         self.report.sent_count = history.writes.len();
         self.report.acked_count = history.acked().count();
         self.report.transaction_counts = [Ending::Committed, Ending::Aborted, Ending::Unknown]
