@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo build --release -p heddle-core -p heddle-cluster-tests
+//! sudo target/release/heddle-cluster doctor                     # can this machine do it?
 //! sudo target/release/heddle-cluster run --seed 1 --faults 20 --report faults.tsv
 //! sudo target/release/heddle-cluster run --seed 1 --faults 5 --kind kill --kind cut --nodes 5 --keep /var/tmp/run
 //! target/release/heddle-cluster up --nodes 3 --dir /tmp/three          # on 127.0.0.1, until Ctrl-C
@@ -30,6 +31,7 @@ pub mod checker;
 pub mod cluster;
 pub mod delay_line;
 pub mod disk;
+pub mod doctor;
 pub mod ends;
 pub mod error;
 pub mod fault;

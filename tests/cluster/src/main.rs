@@ -10,7 +10,7 @@ use heddle_cluster::error::HarnessError;
 use heddle_cluster::fault::Kind;
 use heddle_cluster::load::LoadOptions;
 use heddle_cluster::run::{RunOptions, run};
-use heddle_cluster::up;
+use heddle_cluster::{doctor, up};
 
 #[derive(Debug, Parser)]
 #[command(name = "heddle-cluster", about = "Real clusters under faults, checked from outside")]
@@ -25,6 +25,8 @@ enum Order {
     Run(RunArguments),
     /// Start a cluster on ports of 127.0.0.1 and stay until Ctrl-C.
     Up(UpArguments),
+    /// Try what runs need of this machine: namespaces, cuts, delays, disks. Takes root.
+    Doctor,
     /// List the kinds of faults.
     Kinds,
 }
@@ -117,6 +119,12 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Order::Run(arguments) => run_all(arguments),
         Order::Up(arguments) => stay_up(arguments).map(|()| true),
+        Order::Doctor => doctor::examine().map(|tried| {
+            for (what, went_well) in &tried {
+                println!("{:<6} {what}", if *went_well { "ok" } else { "FAILED" });
+            }
+            tried.iter().all(|(_, went_well)| *went_well)
+        }),
         Order::Kinds => {
             for kind in Kind::ALL {
                 println!("{kind}{}", if kind.is_default() { "" } else { " (only when asked for)" });

@@ -222,26 +222,29 @@ fn take(reading: &mut Reading, delivered: &Bytes) {
     }
 }
 
-/// Writes one last record to each partition and waits for the answers; where they are.
-///
-/// # Errors
-/// The partition that cannot be written, and why.
-pub fn write_ends(load: &Arc<Load>) -> Result<BTreeMap<u32, i64>, String> {
+/// Writes one last record to each partition and waits for the answers: where they are, and what cannot be written and why.
+pub fn write_ends(load: &Arc<Load>) -> (BTreeMap<u32, i64>, Vec<String>) {
     block_on(async {
-        let mut ends = BTreeMap::new();
+        let (mut ends, mut failures) = (BTreeMap::new(), Vec::new());
         for partition in 0..load.options.partition_count {
-            let identity = tokio::time::timeout(ANSWER_WAIT_MAX, identity(load)).await;
-            let identity =
-                identity.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
-            let id = RecordId { writer: load.new_writer(), sequence: 0 };
-            load.invoke(id, partition, None);
-            let outcome = produce(load, &mut router(load, 1), identity, id, partition).await;
-            load.complete(id, outcome.clone());
-            match outcome {
-                Outcome::Acked(Some(offset)) => drop(ends.insert(partition, offset)),
-                other => return Err(format!("the last record of partition {partition}: {other:?}")),
+            match write_end(load, partition).await {
+                Ok(offset) => drop(ends.insert(partition, offset)),
+                Err(why) => failures.push(format!("partition {partition} takes no last record: {why}")),
             }
         }
-        Ok(ends)
+        (ends, failures)
     })
+}
+
+async fn write_end(load: &Load, partition: u32) -> Result<i64, String> {
+    let identity = tokio::time::timeout(ANSWER_WAIT_MAX, identity(load)).await;
+    let identity = identity.map_err(|_| "no answer".to_owned())?.map_err(|error| error.to_string())?;
+    let id = RecordId { writer: load.new_writer(), sequence: 0 };
+    load.invoke(id, partition, None);
+    let outcome = produce(load, &mut router(load, 1), identity, id, partition).await;
+    load.complete(id, outcome.clone());
+    match outcome {
+        Outcome::Acked(Some(offset)) => Ok(offset),
+        other => Err(format!("{other:?}")),
+    }
 }

@@ -235,14 +235,11 @@ impl Run<'_> {
                 self.report.findings.push(format!("the {name} panicked"));
             }
         }
-        match native::write_ends(&self.load) {
-            Ok(ends) => self.ends.set(ends),
-            Err(why) => {
-                // Nothing can be said about readings that have no end.
-                self.report.findings.push(why);
-                return self.count();
-            }
-        }
+        let (ends, failures) = native::write_ends(&self.load);
+        self.report.findings.extend(failures);
+        // Nothing can be said about readings that have no end.
+        let judged: BTreeSet<u32> = ends.keys().copied().collect();
+        self.ends.set(ends);
         eprintln!("reading everything ...");
         self.start_readers("final");
         for reader in std::mem::take(&mut self.readers) {
@@ -253,6 +250,7 @@ impl Run<'_> {
                             format!("{} does not reach the end of partitions {stuck:?}", reading.reader);
                         self.report.findings.push(stuck);
                     }
+                    let readings = readings.into_iter().filter(|reading| judged.contains(&reading.partition));
                     self.load.history().readings.extend(readings);
                 }
                 Ok(Err(error)) => self.report.findings.push(error),
