@@ -8,7 +8,8 @@ use crate::history::{Ending, History, Isolation, Outcome, Reading, RecordId};
 /// One broken promise.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Anomaly {
-    /// Acknowledged (and committed, if in a transaction), but no reader has seen it.
+    /// Acknowledged (and committed, if in a transaction), but seen by none of the readers that came last, or by none at all
+    /// where nobody came last.
     Lost {
         /// Which record.
         record: RecordId,
@@ -145,6 +146,8 @@ struct Truth {
     at: BTreeMap<(u32, i64), (RecordId, String)>,
     /// By record, only from readers.
     read: BTreeMap<RecordId, BTreeSet<i64>>,
+    /// What the readers that came last have seen.
+    read_last: BTreeSet<RecordId>,
     /// What readers of committed records have seen.
     committed: BTreeSet<RecordId>,
     partition_of: BTreeMap<RecordId, u32>,
@@ -206,6 +209,9 @@ fn positions(history: &History, readings: &[(&Reading, Seen)], anomalies: &mut V
             truth.note(reading.partition, *offset, *record, &reading.reader, anomalies);
             truth.read.entry(*record).or_default().insert(*offset);
             truth.partition_of.insert(*record, reading.partition);
+            if reading.is_final {
+                truth.read_last.insert(*record);
+            }
             if reading.isolation == Isolation::Committed {
                 truth.committed.insert(*record);
             }
@@ -251,11 +257,13 @@ fn duplicates(truth: &Truth, anomalies: &mut Vec<Anomaly>) {
 
 fn lost(history: &History, truth: &Truth, anomalies: &mut Vec<Anomaly>) {
     for (record, write) in history.acked() {
-        if truth.read.contains_key(&record) || !truth.is_committed(history, record) {
-            continue;
-        }
+        let here = || history.readings.iter().filter(|reading| reading.partition == write.partition);
+        let is_there = match here().any(|reading| reading.is_final) {
+            true => truth.read_last.contains(&record),
+            false => truth.read.contains_key(&record),
+        };
         // Where nobody reads, nothing can be said.
-        if history.readings.iter().any(|reading| reading.partition == write.partition) {
+        if !is_there && here().next().is_some() && truth.is_committed(history, record) {
             let Outcome::Acked(offset) = write.outcome else { continue };
             anomalies.push(Anomaly::Lost { record, partition: write.partition, offset });
         }

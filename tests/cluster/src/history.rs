@@ -74,6 +74,8 @@ pub struct Reading {
     pub isolation: Isolation,
     /// The partition.
     pub partition: u32,
+    /// Whether it began after the last fault: it tells what there is, not what there was.
+    pub is_final: bool,
     /// The first offset it asked for.
     pub from: i64,
     /// It has read past every offset below this.
@@ -85,7 +87,8 @@ pub struct Reading {
 impl Reading {
     /// A reading that begins at offset 0.
     pub fn new(reader: impl Into<String>, isolation: Isolation, partition: u32) -> Reading {
-        Reading { reader: reader.into(), isolation, partition, from: 0, next: 0, records: Vec::new() }
+        let (reader, records) = (reader.into(), Vec::new());
+        Reading { reader, isolation, partition, is_final: false, from: 0, next: 0, records }
     }
 
     /// Notes the next record.

@@ -1,6 +1,6 @@
 //! A whole run: cluster, load, faults one after the other, the end, the check.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::availability::{self, Acks, Window};
-use crate::checker;
+use crate::checker::{self, Anomaly};
 use crate::cluster::{Cluster, ClusterOptions};
 use crate::ends::Ends;
 use crate::error::Result;
 use crate::fault::{self, Fault, Kind};
-use crate::history::{Ending, Isolation};
+use crate::history::{Ending, Isolation, Reading};
 use crate::inject::{Done, check_possible, inject};
 use crate::load::{Load, LoadOptions};
 use crate::network::{self, Network};
@@ -22,8 +22,8 @@ use crate::report::{FaultReport, Report};
 use crate::watchdog::Watchdog;
 use crate::{kafka_writer, native, transactions};
 
-/// Findings told one by one; more are counted.
-const TOLD_MAX: usize = 50;
+/// Anomalies of one kind told one by one; more are counted.
+const TOLD_MAX: usize = 5;
 
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -88,13 +88,14 @@ impl Run<'_> {
     fn begin(options: &RunOptions, cluster: Cluster) -> Result<Run<'_>> {
         let mut load = options.load.clone();
         load.bootstrap = cluster.bootstrap();
-        let (copies, quorum) = if cluster.has_peers() { (3.min(cluster.nodes.len()), "2") } else { (1, "1") };
+        let copies = if cluster.has_peers() { 3.min(cluster.nodes.len()) } else { 1 };
+        let quorum = 2.min(copies).to_string();
         cluster.create_topic(
             &load.topic,
             load.partition_count as i32,
             copies as i32,
             &[
-                ("min.insync.replicas", quorum),
+                ("min.insync.replicas", &quorum),
                 ("durability", "fsync"),
                 ("retention.ms", "-1"),
                 // Small, so that there are closed ones soon.
@@ -241,8 +242,9 @@ impl Run<'_> {
         let judged: BTreeSet<u32> = ends.keys().copied().collect();
         self.ends.set(ends);
         eprintln!("reading everything ...");
+        let live_count = self.readers.len();
         self.start_readers("final");
-        for reader in std::mem::take(&mut self.readers) {
+        for (index, reader) in std::mem::take(&mut self.readers).into_iter().enumerate() {
             match reader.join() {
                 Ok(Ok(Brought { readings, stuck })) => {
                     if let (false, Some(reading)) = (stuck.is_empty(), readings.first()) {
@@ -251,6 +253,8 @@ impl Run<'_> {
                         self.report.findings.push(stuck);
                     }
                     let readings = readings.into_iter().filter(|reading| judged.contains(&reading.partition));
+                    let readings =
+                        readings.map(|reading| Reading { is_final: index >= live_count, ..reading });
                     self.load.history().readings.extend(readings);
                 }
                 Ok(Err(error)) => self.report.findings.push(error),
@@ -258,13 +262,30 @@ impl Run<'_> {
             }
         }
         let anomalies = checker::check(&self.load.history());
-        let told = anomalies.iter().take(TOLD_MAX).map(ToString::to_string);
-        self.report.findings.extend(told);
-        if anomalies.len() > TOLD_MAX {
-            self.report.findings.push(format!("and {} anomalies more", anomalies.len() - TOLD_MAX));
-        }
+        self.tell(&anomalies);
         self.report.findings.extend(self.last_words());
         self.count();
+    }
+
+    /// Puts some anomalies of each kind into the report, and all of them into a file beside the logs.
+    fn tell(&mut self, anomalies: &[Anomaly]) {
+        let mut by_name: BTreeMap<&str, Vec<&Anomaly>> = BTreeMap::new();
+        for anomaly in anomalies {
+            by_name.entry(anomaly.name()).or_default().push(anomaly);
+        }
+        for (name, found) in by_name {
+            self.report.findings.extend(found.iter().take(TOLD_MAX).map(ToString::to_string));
+            if found.len() > TOLD_MAX {
+                self.report.findings.push(format!("{name}: {} in all, see anomalies.txt", found.len()));
+            }
+        }
+        if !anomalies.is_empty() {
+            let path = self.cluster.dir().join("anomalies.txt");
+            let text: String = anomalies.iter().map(|anomaly| format!("{anomaly}\n")).collect();
+            if let Err(error) = fs::write(&path, text) {
+                eprintln!("{} cannot be written: {error}", path.display());
+            }
+        }
     }
 
     fn count(&mut self) {

@@ -125,6 +125,14 @@ fn a_lost_record_is_found() {
         forget(history, 2, 9);
     };
     assert_eq!(found(unplaced), only("lost"));
+    // Seen once, but gone at the end.
+    let gone = |history: &mut History| {
+        let mut last = history.readings[1].clone();
+        last.is_final = true;
+        last.records.retain(|(offset, _)| *offset != 4);
+        history.readings.push(last);
+    };
+    assert_eq!(found(gone), BTreeSet::from(["lost", "unseen"]));
     // Of a committed transaction.
     let of_transaction = |history: &mut History| {
         forget(history, 0, 1);
