@@ -6,7 +6,10 @@ use heddle_log_store::{
     Disk, GlommioDisk, LogStore, RecoveredPartition, StorageError, list_partitions, list_wal_dirs, replay_wal,
 };
 use heddle_net::{http, socket::Listener};
-use heddle_proto::ids::{CoreId, NodeId};
+use heddle_proto::{
+    error::ErrorCode,
+    ids::{CoreId, NodeId},
+};
 use heddle_replication_driver::promises::PromiseFiles;
 
 use super::{
@@ -17,6 +20,7 @@ use super::{
 };
 use crate::{
     admin::{metrics::CoreMetrics, server::Admin},
+    cluster::message::Reply,
     config::ConfigError,
     fatal::{Fatal, fatal},
     metadata::{ClusterImage, Command},
@@ -94,6 +98,31 @@ async fn boot_and_serve(
     };
     if let (Some(door), Some(listener)) = (door.clone(), peers) {
         queues.spawn(Queue::Hot, async move { door.serve(listener).await });
+    }
+    if let Some(session) = &shard.metadata {
+        let asked = Rc::downgrade(&shard);
+        session.answer_with(Rc::new(move |ask| {
+            let asked = asked.upgrade();
+            Box::pin(async move {
+                match asked {
+                    Some(shard) => shard.answer_node(ask).await,
+                    None => Reply::Asked(ErrorCode::CoordinatorNotAvailable.code()),
+                }
+            })
+        }));
+    }
+    if let Some(session) = shard.metadata.clone() {
+        let said = Rc::downgrade(&shard);
+        queues.spawn(Queue::Control, async move {
+            let say = async |is_in_touch| {
+                let Some(shard) = said.upgrade() else { return };
+                for core in shard.mesh.peers() {
+                    let _ = shard.mesh.ask(core, CoreRequest::Touch(is_in_touch)).await;
+                }
+                shard.touch(is_in_touch);
+            };
+            session.watch_touch(say).await;
+        });
     }
     shard.mend_replicas().await.map_err(|error| storage_failure(&error))?;
     shard.start_replicas(door.as_ref());

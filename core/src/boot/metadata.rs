@@ -78,6 +78,13 @@ pub async fn read(
     let Outcome::Life(life) = service.insist(start).await.map_err(refused)? else {
         return Err(Fatal::MetadataLog { detail: "this start was not numbered".to_owned() });
     };
+    let watched = session.clone();
+    queues.spawn(Queue::Control, async move {
+        let why = watched.metadata().node().failed().await;
+        if !watched.is_stopped() {
+            crate::fatal::fatal(Fatal::MetadataLog { detail: why });
+        }
+    });
     session.live(life);
     for run in 0..3 {
         let session = session.clone();

@@ -37,6 +37,8 @@ const RETURNS_AT_ONCE_MAX: usize = 100;
 /// See the module. Times are of one monotonic clock.
 pub struct Controller {
     began: Duration,
+    /// Who led the metadata before: most likely it is gone.
+    suspect: Option<u32>,
     nodes: BTreeMap<u32, Heard>,
     elections: AHashMap<TopicPartition, Gathered>,
     wishes: AHashSet<(TopicPartition, i32)>,
@@ -61,10 +63,11 @@ struct Gathered {
 }
 
 impl Controller {
-    /// One that knows nothing yet: everybody gets the time to be heard.
-    pub fn new(now: Duration) -> Self {
+    /// One that knows nothing yet: everybody gets the time to be heard, and who led the metadata before a short one.
+    pub fn new(now: Duration, suspect: Option<u32>) -> Self {
         Controller {
             began: now,
+            suspect,
             nodes: BTreeMap::new(),
             elections: AHashMap::new(),
             wishes: AHashSet::new(),
@@ -109,8 +112,11 @@ impl Controller {
 
     /// Whether a node was heard lately; in the beginning everybody counts as alive.
     pub fn is_alive(&self, now: Duration, node: u32) -> bool {
-        let last = self.nodes.get(&node).map_or(self.began, |heard| heard.at);
-        now.saturating_sub(last) < DEAD_AFTER
+        let silence = self.silence(now, node);
+        match self.suspect {
+            Some(suspect) if suspect == node && !self.nodes.contains_key(&node) => silence < HEARTBEAT * 2,
+            _ => silence < DEAD_AFTER,
+        }
     }
 
     /// How long ago a node was heard, or the controller began.

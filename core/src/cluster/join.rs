@@ -44,7 +44,9 @@ pub async fn join(
                         continue;
                     }
                 }
-                Err(error) => return Err(format!("{ask} answers something else than was asked: {error}")),
+                Ok(Reply::Asked(_)) | Err(_) => {
+                    return Err(format!("{ask} answers something else than was asked"));
+                }
             },
             Err(CallError::Unreachable(why) | CallError::Lost(why)) => {
                 tracing::warn!(cluster = ask, why, "waiting to be let into the cluster");
@@ -71,6 +73,7 @@ async fn take<D: Disk>(session: &Session<D>, from: &CallFrom, request: &[u8]) ->
             (Request::Tell(tell), Purpose::Calls) if tell.node == from.node.get() => {
                 Some(encode_reply(&session.hear(tell)))
             }
+            (Request::Ask(ask), Purpose::Calls) => Some(encode_reply(&session.answer_ask(ask).await)),
             (Request::Join(join), Purpose::Join) if join.node == from.node.get() => {
                 Some(encode_reply(&let_in(session, join).await))
             }

@@ -1,7 +1,10 @@
 //! What nodes say to each other beside the metadata's own messages, as bytes: a first byte that tells the two apart, then
 //! a version, then fields. Every request has one reply.
 
-use super::note::{Sealed, Wish};
+use super::{
+    note::{Sealed, Wish},
+    remote::Ask,
+};
 use crate::fields::{DecodeError, Field, Reader, enum_fields, struct_fields};
 
 /// First byte of a message of the metadata's agreement.
@@ -20,6 +23,8 @@ pub enum Request {
     Tell(Tell),
     /// To any node: the sender wants to be let into the cluster.
     Join(Join),
+    /// To whoever leads a partition: do something for a client of the sender.
+    Ask(Ask),
 }
 
 /// What a node says of itself, every heartbeat.
@@ -64,17 +69,21 @@ pub enum Reply {
     NotLeader(Option<LeaderAt>),
     /// No, for this reason.
     Refused(String),
+    /// To [`Request::Ask`]: an error code of Kafka.
+    Asked(i16),
 }
 
 enum_fields!(Request {
     0 => Tell(tell),
     1 => Join(join),
+    2 => Ask(ask),
 });
 
 enum_fields!(Reply {
     0 => Done,
     1 => NotLeader(leader),
     2 => Refused(why),
+    3 => Asked(code),
 });
 
 struct_fields!(Tell { node, life, is_leaving, sealed, wishes });

@@ -2,11 +2,13 @@
 //!
 //! Whoever leads the metadata runs the [`controller`], which hears from every node ([`session`], [`join`]) and decides elections.
 //! What it decides goes through the metadata, and so to every node; the other way nodes say in [`message`]s what they have
-//! to say. [`voters`] keeps an odd number of nodes voting on the metadata.
+//! to say. [`remote`] is what brokers ask each other
+//! for clients, [`voters`] keeps an odd number of nodes voting on the metadata.
 
 pub mod controller;
 pub mod join;
 pub mod message;
 pub mod note;
+pub mod remote;
 pub mod session;
 pub mod voters;

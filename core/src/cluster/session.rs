@@ -12,13 +12,17 @@ use std::{
 
 use futures_lite::future;
 use heddle_log_store::Disk;
-use heddle_proto::ids::{NodeId, TopicPartition};
+use heddle_proto::{
+    error::ErrorCode,
+    ids::{NodeId, TopicPartition},
+};
 use heddle_replication_transport::Door;
 
 use super::{
     controller::{Controller, DEAD_AFTER, HEARTBEAT},
     message::{LeaderAt, Reply, Request, Tell, decode_reply, encode_request},
     note::{Note, Sealed, Wish},
+    remote::Ask,
     voters,
 };
 use crate::{
@@ -29,11 +33,15 @@ use crate::{
         raft::{ChangeError, types::Id},
         service::MetadataService,
     },
-    runtime::{event::Event, time::sleep},
+    runtime::{event::Event, mesh::LocalFuture, time::sleep},
 };
 
 /// How often what was said and has shown no effect is said again.
 const SAY_AGAIN: Duration = Duration::from_millis(500);
+
+/// A node that was not heard for so long takes no records: its clients find out who leads now. Longer than it takes to
+/// replace whoever leads the metadata.
+const OUT_OF_TOUCH_AFTER: Duration = Duration::from_millis(1500);
 
 /// How often a controller looks at the clock.
 const DECIDE_EVERY: Duration = Duration::from_millis(50);
@@ -51,6 +59,10 @@ pub struct Session<D: Disk> {
     notes: RefCell<Notes>,
     is_leaving: Cell<bool>,
     is_stopped: Cell<bool>,
+    /// When whoever leads the metadata last heard this node.
+    heard_at: Cell<Duration>,
+    /// Who led the metadata when somebody last did, apart from this node.
+    led_before: Cell<Option<u32>>,
     /// In the term of that number this node leads.
     controller: RefCell<Option<(u64, Controller)>>,
     tell_now: RefCell<Rc<Event>>,
@@ -58,7 +70,12 @@ pub struct Session<D: Disk> {
     decide_now: RefCell<Rc<Event>>,
     /// The door of core 0.
     door: RefCell<Option<Door>>,
+    /// Answers what other nodes ask, once this one serves.
+    answer: RefCell<Option<Answer>>,
 }
+
+/// What answers another node's question.
+pub type Answer = Rc<dyn Fn(Ask) -> LocalFuture<Reply>>;
 
 /// What replicas have said and the metadata does not show yet.
 #[derive(Default)]
@@ -83,12 +100,15 @@ impl<D: Disk> Session<D> {
             began: Instant::now(),
             notes: RefCell::default(),
             is_leaving: Cell::new(false),
+            led_before: Cell::new(None),
+            heard_at: Cell::new(Duration::ZERO),
             is_stopped: Cell::new(false),
             controller: RefCell::new(None),
             tell_now: RefCell::new(Event::new()),
             change_now: RefCell::new(Event::new()),
             decide_now: RefCell::new(Event::new()),
             door: RefCell::new(None),
+            answer: RefCell::new(None),
         })
     }
 
@@ -102,9 +122,32 @@ impl<D: Disk> Session<D> {
         self.door.borrow().clone()
     }
 
+    /// From now on questions of other nodes are answered.
+    pub fn answer_with(&self, answer: Answer) {
+        *self.answer.borrow_mut() = Some(answer);
+    }
+
+    /// A question of another node.
+    pub async fn answer_ask(&self, ask: Ask) -> Reply {
+        let answer = self.answer.borrow().clone();
+        match answer {
+            Some(answer) => answer(ask).await,
+            None => Reply::Asked(ErrorCode::CoordinatorNotAvailable.code()),
+        }
+    }
+
+    /// Asks another node; `None` when no reply comes.
+    pub async fn ask(&self, node: NodeId, ask: Ask) -> Option<Reply> {
+        let address = self.metadata.node().address_of(node)?;
+        let request = encode_request(&Request::Ask(ask));
+        let reply = self.transport.ask(Id::from(node.get()), &address, request).await.ok()?;
+        decode_reply(&reply).ok()
+    }
+
     /// The node has registered, and lives from now on.
     pub fn live(&self, life: u32) {
         self.life.set(life);
+        self.heard_at.set(self.now());
         self.tell_now.borrow().fire();
     }
 
@@ -155,10 +198,40 @@ impl<D: Disk> Session<D> {
         })
     }
 
+    /// Whether the loops have been ended.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.get()
+    }
+
+    /// Whether whoever leads the metadata has heard this node lately. One that was not heard may have been replaced in
+    /// all that it leads.
+    pub fn is_in_touch(&self) -> bool {
+        self.now().saturating_sub(self.heard_at.get()) < OUT_OF_TOUCH_AFTER
+    }
+
+    /// Says every change of [`Session::is_in_touch`], until [`Session::stop`].
+    pub async fn watch_touch(&self, mut say: impl AsyncFnMut(bool)) {
+        let mut was_in_touch = true;
+        while !self.is_stopped.get() {
+            sleep(HEARTBEAT).await;
+            let is_in_touch = self.is_in_touch();
+            if is_in_touch != was_in_touch {
+                was_in_touch = is_in_touch;
+                if !is_in_touch {
+                    tracing::warn!(
+                        "nobody who leads the metadata hears this node: it takes no records for now"
+                    );
+                }
+                say(is_in_touch).await;
+            }
+        }
+    }
+
     /// Ends the loops.
     pub fn stop(&self) {
         self.is_stopped.set(true);
         self.transport.stop();
+        self.answer.take();
         if let Some(door) = self.door.take() {
             door.stop();
         }
@@ -184,8 +257,13 @@ impl<D: Disk> Session<D> {
     async fn tell(&self) {
         let Some(leader) = self.metadata.node().members().leader else { return };
         let tell = self.tell_to(leader);
+        if leader.get() != self.node {
+            self.led_before.set(Some(leader.get()));
+        }
         if leader.get() == self.node {
-            self.hear(tell);
+            if self.hear(tell) == Reply::Done && self.has_quorum().await {
+                self.heard_at.set(self.now());
+            }
             return;
         }
         let Some(address) = self.metadata.node().address_of(leader) else { return };
@@ -199,9 +277,21 @@ impl<D: Disk> Session<D> {
         };
         let reply = future::or(async { Some(call.await) }, late).await;
         let is_heard = matches!(reply, Some(Ok(bytes)) if decode_reply(&bytes) == Ok(Reply::Done));
-        if !is_heard {
+        if is_heard {
+            self.heard_at.set(self.now());
+        } else {
             self.notes.borrow_mut().unsaid.extend(said);
         }
+    }
+
+    /// Whether a quorum says that this node still leads the metadata.
+    async fn has_quorum(&self) -> bool {
+        let read = async { self.metadata.node().read().await.is_ok() };
+        let late = async {
+            sleep(DEAD_AFTER).await;
+            false
+        };
+        future::or(read, late).await
     }
 
     /// What is to be said now.
@@ -232,7 +322,8 @@ impl<D: Disk> Session<D> {
         let now = self.now();
         let mut controller = self.controller.borrow_mut();
         if controller.as_ref().is_none_or(|(of, _)| *of != term) {
-            *controller = Some((term, Controller::new(now)));
+            let before = self.led_before.get().filter(|node| *node != self.node);
+            *controller = Some((term, Controller::new(now, before)));
         }
         let is_urgent = controller.as_mut().is_some_and(|(_, controller)| controller.hear(now, tell));
         if is_urgent {

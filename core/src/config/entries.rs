@@ -161,6 +161,27 @@ pub const ENTRIES: &[Entry] = &[
             "Address of the admin HTTP server (`/metrics`, `/health/live`, `/health/ready`). `none` disables it.",
         ),
     ),
+    entry(
+        NODE,
+        "connections_max",
+        Kind::Count(1, 1_000_000),
+        "4000",
+        "Open client connections per core. A connection above it is closed at once and counted. `heddle doctor` compares it with the open-file limit.",
+    ),
+    entry(
+        NODE,
+        "frame_bytes_max",
+        Kind::Bytes(64 * KIB, FRAME_BYTES_MAX as u64),
+        "32MiB",
+        "Largest request accepted, checked before any memory is allocated for it. A core has room for at least two.",
+    ),
+    entry(
+        NODE,
+        "auto_create_topics",
+        Kind::Boolean,
+        "true",
+        "Whether a client that asks for the metadata of an unknown topic creates it, as Kafka's `auto.create.topics.enable`.",
+    ),
     optional(
         "none",
         entry(
@@ -200,27 +221,6 @@ pub const ENTRIES: &[Entry] = &[
             "none",
             "Where this node stands. Replicas of a partition go to different racks where there are several.",
         ),
-    ),
-    entry(
-        NODE,
-        "connections_max",
-        Kind::Count(1, 1_000_000),
-        "4000",
-        "Open client connections per core. A connection above it is closed at once and counted. `heddle doctor` compares it with the open-file limit.",
-    ),
-    entry(
-        NODE,
-        "frame_bytes_max",
-        Kind::Bytes(64 * KIB, FRAME_BYTES_MAX as u64),
-        "32MiB",
-        "Largest request accepted, checked before any memory is allocated for it. A core has room for at least two.",
-    ),
-    entry(
-        NODE,
-        "auto_create_topics",
-        Kind::Boolean,
-        "true",
-        "Whether a client that asks for the metadata of an unknown topic creates it, as Kafka's `auto.create.topics.enable`.",
     ),
     entry(
         CORES,

@@ -66,6 +66,8 @@ async fn add<D: Disk>(
     let refused = |topic: &TopicName, at| match shard.owner(at) {
         _ if InternalTopic::of(topic).is_some() => Some(ErrorCode::TopicAuthorizationFailed),
         Ok(_) => None,
+        // Wherever it is led, its transaction ends there.
+        Err(error) if error.code == ErrorCode::NotLeaderOrFollower => None,
         Err(_) => Some(ErrorCode::UnknownTopicOrPartition),
     };
     let code = match all.iter().any(|(topic, at)| refused(topic, *at).is_some()) {

@@ -11,6 +11,7 @@ use heddle_proto::{
 };
 
 use crate::{
+    cluster::remote::{Ask, Take},
     coordinator::transaction::{
         AddPartitions, ProducerIdentity, Reply, Request, TransactionalId, VerifyPartitions,
     },
@@ -43,6 +44,26 @@ pub fn fenced(code: ErrorCode, knows_fenced: bool) -> ErrorCode {
 /// # Errors
 /// What the client is to be told.
 pub async fn join<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    id: &TransactionalId,
+    producer: ProducerIdentity,
+    partitions: Vec<TopicPartition>,
+    adds: bool,
+) -> Result<(), ErrorCode> {
+    let coordinator = shard.internal_partition(InternalTopic::Transactions, id.as_str());
+    let Some(node) = coordinator.and_then(|at| shard.leader_elsewhere(at)) else {
+        return join_here(shard, id, producer, partitions, adds).await;
+    };
+    let (name, epoch) = (id.as_str().to_owned(), producer.epoch.get());
+    let take = Take { id: name, producer: producer.id.get(), epoch, partitions, adds };
+    shard.ask_node(node, Ask::Take(take)).await.map_err(|error| error.code)
+}
+
+/// [`join`] where this node is the coordinator.
+///
+/// # Errors
+/// As there.
+pub async fn join_here<D: Disk>(
     shard: &Rc<Shard<D>>,
     id: &TransactionalId,
     producer: ProducerIdentity,

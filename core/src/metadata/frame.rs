@@ -131,16 +131,33 @@ pub(super) async fn write_all<D: Disk>(
 ) -> Result<(), MetadataLogError> {
     // Back to front: the header that makes the frame count is written last.
     for (turn, chunk) in bytes.chunks(WRITE_BYTES_MAX).enumerate().rev() {
-        let mut buffer = disk.alloc(chunk.len());
-        buffer.as_mut()[..chunk.len()].copy_from_slice(chunk);
         let place = position + (turn * WRITE_BYTES_MAX) as u64;
-        let written = at(path, file.write_at(buffer, place).await)?;
+        let written = loop {
+            let mut buffer = disk.alloc(chunk.len());
+            buffer.as_mut()[..chunk.len()].copy_from_slice(chunk);
+            match file.write_at(buffer, place).await {
+                Err(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                    wait_for_space(disk, path).await
+                }
+                result => break at(path, result)?,
+            }
+        };
         if written != chunk.len() {
             return Err(nonsense(path, format!("{written} of {} bytes were written", chunk.len())));
         }
     }
     Ok(())
 }
+
+/// A full disk is no reason to give up: a node that waits is one that lags behind, and what it waits with was not
+/// promised to anybody.
+async fn wait_for_space<D: Disk>(disk: &D, path: &Path) {
+    tracing::error!(file = %path.display(), "the disk is full: the metadata waits for space");
+    disk.sleep(FULL_PAUSE).await;
+}
+
+/// How long a write waits for space before it is tried again.
+const FULL_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 
 pub(super) fn at<T>(path: &Path, result: std::io::Result<T>) -> Result<T, MetadataLogError> {
     result.map_err(|source| MetadataLogError::Io { path: path.to_owned(), source })
@@ -186,7 +203,12 @@ pub(super) async fn replace_file<D: Disk>(
     bytes: &[u8],
 ) -> Result<PathBuf, MetadataLogError> {
     let (new, path) = (dir.join(format!("{name}{UNFINISHED}")), dir.join(name));
-    let file = at(&new, disk.open(&new, OpenMode::NEW.dsync(true)).await)?;
+    let file = loop {
+        match disk.open(&new, OpenMode::NEW.dsync(true)).await {
+            Err(error) if error.kind() == std::io::ErrorKind::StorageFull => wait_for_space(disk, &new).await,
+            result => break at(&new, result)?,
+        }
+    };
     write_all(disk, &file, &new, bytes, 0).await?;
     at(&new, file.sync().await)?;
     at(&path, disk.rename(&new, &path).await)?;

@@ -28,6 +28,8 @@ pub struct Replicated<D: Disk + 'static> {
     pub(super) runner: Runner<D>,
     /// Whether clients may use it here.
     pub(super) leads: Cell<bool>,
+    /// Whether they may write.
+    admits: Cell<bool>,
     /// What was known at the end of what is settled, and the batches behind it.
     settled: RefCell<Settled>,
     /// While a batch goes through the replica, what that commits waits until the batch is known here.
@@ -45,6 +47,7 @@ impl<D: Disk + 'static> Replicated<D> {
         Replicated {
             runner,
             leads: Cell::new(false),
+            admits: Cell::new(true),
             settled: RefCell::new(Settled { known, tail: VecDeque::new() }),
             is_appending: Cell::new(false),
             committed_due: Cell::new(None),
@@ -119,12 +122,24 @@ impl<D: Disk> Partition<D> {
         }
     }
 
+    /// From now on records are taken, or not: then nobody waits for them to be committed any more.
+    pub fn admit(&self, admits: bool) {
+        let Some(replicated) = &self.replicated else { return };
+        if replicated.admits.replace(admits) && !admits {
+            self.pending_primary.take();
+            self.pending_quorum.take();
+        }
+    }
+
     /// Appends a batch through the replica; its header, as it was written, is noted there.
     pub(super) fn append_replicated(
         &self,
         replicated: &Replicated<D>,
         bytes: BytesMut,
     ) -> Result<BatchHeader, ProduceError> {
+        if !replicated.admits.get() {
+            return Err(ProduceError::NotLeader);
+        }
         replicated.is_appending.set(true);
         let appended = replicated.runner.with(|driver, now| driver.produce(now, self.at, bytes));
         replicated.is_appending.set(false);

@@ -55,6 +55,7 @@ pub struct Replicas<D: Disk + 'static> {
     /// Logs of which the disk had lost something when this life began.
     damaged: RefCell<BTreeSet<TopicPartition>>,
     stopped: Cell<usize>,
+    is_in_touch: Cell<bool>,
 }
 
 /// Where the promises of a core are.
@@ -89,6 +90,7 @@ impl<D: Disk + 'static> Replicas<D> {
             needed: RefCell::default(),
             damaged: RefCell::default(),
             stopped: Cell::new(0),
+            is_in_touch: Cell::new(true),
         }
     }
 
@@ -158,6 +160,13 @@ impl<D: Disk + 'static> Shard<D> {
         self.replicas.stop();
     }
 
+    /// The node is in touch with whoever leads the metadata, or not: then it may have been replaced in all that it leads,
+    /// and takes no records.
+    pub fn touch(&self, is_in_touch: bool) {
+        self.replicas.is_in_touch.set(is_in_touch);
+        self.partitions.borrow().values().for_each(|partition| partition.admit(is_in_touch));
+    }
+
     /// Opens the replicas that this core has, tells them what is new, and closes those that are gone.
     pub fn follow_replicas(self: &Rc<Self>) {
         let image = self.image();
@@ -218,6 +227,7 @@ impl<D: Disk + 'static> Shard<D> {
             self.replicas.runner.with(|driver, now| driver.seal(now, at, epoch));
         }
         opened.lead(leads);
+        opened.admit(self.replicas.is_in_touch.get());
     }
 
     /// Whether this node leads a partition in this life, and no election is under way.

@@ -11,7 +11,7 @@ use heddle_proto::{
 
 use crate::{
     admin::{metrics::CoreReport, stages::AppendTimes},
-    cluster::note::Note,
+    cluster::{message::Reply as NodeReply, note::Note, remote::Ask},
     coordinator::group::{
         Call,
         message::{ListGroups, ListedGroup},
@@ -130,6 +130,10 @@ pub enum CoreRequest {
         /// How long at most.
         timeout: Duration,
     },
+    /// Ask another node; to core 0.
+    AskNode(u32, Ask),
+    /// Whether the node is in touch with whoever leads the metadata.
+    Touch(bool),
     /// What replicas have to say; to core 0.
     Note(Vec<Note>),
     /// Find an offset.
@@ -242,6 +246,8 @@ pub enum CoreRequest {
 
 /// The reply to a [`CoreRequest`], of the same name.
 pub enum CoreReply {
+    /// To [`CoreRequest::AskNode`]; `None` when no reply came.
+    Asked(Option<NodeReply>),
     /// To `Produce`.
     Produced(Result<Produced, OpError>),
     /// To `Fetch`, in the order of the request.

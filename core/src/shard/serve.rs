@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use heddle_log_store::Disk;
+use heddle_proto::ids::NodeId;
 
 use super::{
     Shard,
@@ -58,6 +59,16 @@ impl<D: Disk> Shard<D> {
             CoreRequest::Producers { at } => Answer::Now(CoreReply::Producers(self.producers_here(at))),
             CoreRequest::Apply(image) => {
                 self.apply(image);
+                Answer::Now(CoreReply::Done)
+            }
+            CoreRequest::AskNode(node, ask) => Answer::Later(Box::pin(async move {
+                CoreReply::Asked(match &shard.metadata {
+                    Some(session) => session.ask(NodeId::new(node), ask).await,
+                    None => None,
+                })
+            })),
+            CoreRequest::Touch(is_in_touch) => {
+                self.touch(is_in_touch);
                 Answer::Now(CoreReply::Done)
             }
             CoreRequest::Note(notes) => {

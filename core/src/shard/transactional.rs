@@ -25,6 +25,7 @@ use super::{
     transactions::is_over,
 };
 use crate::{
+    cluster::remote::{Ask, End},
     coordinator::{
         group::Call,
         host::{Host, HostParts, Hosts},
@@ -293,7 +294,7 @@ impl<D: Disk> Shard<D> {
         let (mut pause, pause_max) = MARKER_PAUSE;
         let mut is_told = false;
         while !self.is_stopping() {
-            match self.end_in(at, end).await {
+            match self.end_anywhere(at, end).await {
                 Ok(()) => return true,
                 Err(error) if is_over(&error) => return true,
                 Err(error) => {
@@ -306,6 +307,19 @@ impl<D: Disk> Shard<D> {
             pause = (pause * 2).min(pause_max);
         }
         false
+    }
+
+    /// As [`Shard::end_in`], wherever the partition is led.
+    async fn end_anywhere(self: &Rc<Self>, at: TopicPartition, end: EndTransaction) -> Result<(), OpError> {
+        let Some(node) = self.leader_elsewhere(at) else { return self.end_in(at, end).await };
+        let order = End {
+            at,
+            producer: end.producer.get(),
+            epoch: end.epoch.get(),
+            is_commit: end.outcome == Outcome::Commit,
+            coordinator_epoch: end.coordinator_epoch,
+        };
+        self.ask_node(node, Ask::End(order)).await
     }
 
     /// Ends a transaction in a partition, or the offsets that it committed to groups.

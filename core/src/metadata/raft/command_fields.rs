@@ -103,13 +103,13 @@ mod tests {
             },
             Command::GrowTopic { name: text("t"), partition_count: 9, replicas },
             Command::DeleteTopic { name: text("t") },
-            Command::ForgetTopic { id: id.clone(), node: 2 },
+            Command::ForgetTopic { id, node: 2 },
             Command::BeginElections {
-                elections: vec![Election { topic: id.clone(), partition: 1, after: 7 }],
+                elections: vec![Election { topic: TopicId::new([3; 16]), partition: 1, after: 7 }],
             },
             Command::EndElections {
                 elected: vec![Elected {
-                    topic: id.clone(),
+                    topic: TopicId::new([3; 16]),
                     partition: 1,
                     epoch: 8,
                     leader: 3,
@@ -119,7 +119,7 @@ mod tests {
             },
             Command::ChangeInSync {
                 changes: vec![InSyncChange {
-                    topic: id,
+                    topic: TopicId::new([3; 16]),
                     partition: 1,
                     epoch: 8,
                     version: 4,
