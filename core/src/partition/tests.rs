@@ -55,7 +55,7 @@ async fn open_with(disk: &MemoryDisk, epoch: i32, config: TopicConfig, options: 
     let config = Arc::new(config);
     let log = store.log(place(), config.log);
     let id = log.id();
-    let partition = Partition::new(place(), "t".into(), log, Epoch::new(epoch), config);
+    let partition = Partition::new(place(), "t".into(), log, Epoch::new(epoch), config, None);
     hooks.attach(id, &partition);
     Node { store, partition }
 }

@@ -132,7 +132,7 @@ async fn open(disk: &MemoryDisk, options: Options) -> Node {
     let config = std::sync::Arc::new(TopicConfig::parse(&settings).expect("are valid"));
     let log = store.log(at, config.log);
     let id = log.id();
-    let partition = Partition::new(at, "notes".into(), log, Epoch::new(0), config);
+    let partition = Partition::new(at, "notes".into(), log, Epoch::new(0), config, None);
     hooks.attach(id, &partition);
     let acted: Rc<RefCell<Vec<String>>> = Rc::default();
     let acts = acted.clone();
