@@ -20,6 +20,12 @@ pub enum Request {
     Tell(Tell),
     /// To any node: the sender wants to be let into the cluster.
     Join(Join),
+    /// To whoever leads the metadata: these partitions are to be led by their preferred replicas, or at least by others.
+    HandOver(Vec<Wish>),
+    /// To whoever leads the metadata: the node of this id is gone for good.
+    Remove(u32),
+    /// To whoever leads the metadata: which nodes live?
+    WhoLives,
 }
 
 /// What a node says of itself, every heartbeat.
@@ -64,17 +70,23 @@ pub enum Reply {
     NotLeader(Option<LeaderAt>),
     /// No, for this reason.
     Refused(String),
+    /// To [`Request::WhoLives`]: who answers, and the nodes that were heard lately.
+    Alive(u32, Vec<u32>),
 }
 
 enum_fields!(Request {
     0 => Tell(tell),
     1 => Join(join),
+    3 => HandOver(wishes),
+    4 => Remove(node),
+    5 => WhoLives,
 });
 
 enum_fields!(Reply {
     0 => Done,
     1 => NotLeader(leader),
     2 => Refused(why),
+    4 => Alive(leader, nodes),
 });
 
 struct_fields!(Tell { node, life, is_leaving, sealed, wishes });
@@ -147,7 +159,14 @@ mod tests {
             wishes: vec![Wish { at, epoch: 4 }],
         };
         let join = Join { node: 4, address: "h:9192".to_owned() };
-        for request in [Request::Tell(tell), Request::Join(join)] {
+        let requests = [
+            Request::Tell(tell),
+            Request::Join(join),
+            Request::HandOver(vec![Wish { at, epoch: 4 }]),
+            Request::Remove(3),
+            Request::WhoLives,
+        ];
+        for request in requests {
             let bytes = encode_request(&request);
             assert_eq!(decode(&bytes[1..]), Ok(request));
             (1..bytes.len()).for_each(|length| {
@@ -158,6 +177,7 @@ mod tests {
             Reply::Done,
             Reply::NotLeader(Some(LeaderAt { node: 2, address: "h:1".to_owned() })),
             Reply::Refused("why".to_owned()),
+            Reply::Alive(1, vec![1, 3]),
         ];
         for reply in replies {
             assert_eq!(decode_reply(&encode_reply(&reply)), Ok(reply));

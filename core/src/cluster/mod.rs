@@ -4,7 +4,9 @@
 //! What it decides goes through the metadata, and so to every node; the other way nodes say in [`message`]s what they have
 //! to say. [`voters`] keeps an odd number of nodes voting on the metadata.
 
+pub mod ask;
 pub mod controller;
+pub mod drain;
 pub mod join;
 pub mod message;
 pub mod note;

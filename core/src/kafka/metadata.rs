@@ -116,8 +116,7 @@ pub(super) struct Placement {
 /// Where a partition is.
 pub(super) fn placement(image: &ClusterImage, topic: &TopicImage, partition: &PartitionImage) -> Placement {
     let broker_of = |node: u32| {
-        let replica = partition.replicas.iter().find(|replica| replica.node == node);
-        BrokerId(replica.map_or(-1, |replica| image.replica_broker(topic.id, replica)))
+        BrokerId(partition.replica_on(node).map_or(-1, |replica| image.replica_broker(topic.id, replica)))
     };
     Placement {
         leader: image.leader_broker(topic, partition),

@@ -11,7 +11,7 @@ use heddle_proto::{
 
 use crate::{
     admin::{metrics::CoreReport, stages::AppendTimes},
-    cluster::note::Note,
+    cluster::{self, note::Note},
     coordinator::group::{
         Call,
         message::{ListGroups, ListedGroup},
@@ -192,6 +192,8 @@ pub enum CoreRequest {
     Purge(TopicId),
     /// A change of metadata; answered by core 0.
     Propose(Command),
+    /// A question to whoever leads the metadata; answered by core 0.
+    AskLeader(cluster::message::Request),
     /// A connection that belongs to this core.
     Adopt(crate::shard::handoff::Handoff),
     /// A call to the coordinator of a group; its result comes back as a [`CoreRequest::GroupReply`].
@@ -264,6 +266,8 @@ pub enum CoreReply {
     Producers(Result<Vec<ProducerFacts>, OpError>),
     /// To `Propose`.
     Proposed(Result<Outcome, MetadataError>),
+    /// To `AskLeader`.
+    LeaderSays(cluster::message::Reply),
     /// To `ListGroups`.
     GroupsListed(Result<Vec<ListedGroup>, ErrorCode>),
     /// To `ListTransactions`.
