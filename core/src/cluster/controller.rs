@@ -156,6 +156,9 @@ impl Controller {
                 }
                 self.elections.remove(&at);
                 let mut is_due = self.needs_election(now, image, at, partition);
+                if !yields(image, partition, partition.leader) {
+                    self.yielded.remove(&at);
+                }
                 if !is_due && self.is_to_yield(now, image, at, partition) {
                     self.yielded.insert(at, now);
                     is_due = true;

@@ -1,7 +1,7 @@
 //! Which replicas leave the nodes that are drained next: a pure function of the image.
 
 use heddle_proto::ids::{NodeId, TopicPartition};
-use heddle_replication::placement::{self, NodeState};
+use heddle_replication::placement::{self, Change, NodeState};
 
 use crate::metadata::{
     ClusterImage, Command, PartitionImage, TopicImage,
@@ -27,10 +27,14 @@ pub fn next_moves(image: &ClusterImage, is_alive: impl Fn(u32) -> bool) -> Vec<C
     }
     let plan = placement::rebalance(&nodes, &placing::existing(image));
     let drains = |node: &NodeId| image.draining.contains(&node.get());
+    // Who is to lead what can change along with it: that copies nothing.
+    let is_order_alone = |change: &Change| change.added().next().is_none();
     let mut slots = Slots::default();
     plan.changes
         .iter()
-        .filter(|change| change.from.iter().any(|node| drains(node) && !change.to.contains(node)))
+        .filter(|change| {
+            is_order_alone(change) || change.from.iter().any(|node| drains(node) && !change.to.contains(node))
+        })
         .filter_map(|change| {
             let (topic, partition) = find(image, change.partition)?;
             let can_move = partition.is_replicated() && !partition.is_moving();

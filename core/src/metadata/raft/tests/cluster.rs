@@ -101,7 +101,7 @@ impl Cluster {
             peer_address: String::new(),
             rack: String::new(),
         };
-        assert_eq!(cluster.propose(1, start), Ok(Outcome::Done));
+        assert_eq!(cluster.propose(1, start), Ok(Outcome::Life(1)));
         cluster
     }
 
