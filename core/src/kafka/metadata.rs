@@ -52,8 +52,10 @@ pub async fn answer<D: Disk>(
         }
     };
     let image = shard.image();
-    let brokers = image.nodes.values().flat_map(|node| node.brokers()).map(|broker| {
+    let brokers = image.nodes.values().flat_map(|node| node.brokers().map(move |it| (it, node.rack())));
+    let brokers = brokers.map(|(broker, rack)| {
         MetadataResponseBroker::default()
+            .with_rack(rack.map(words))
             .with_node_id(BrokerId(broker.id))
             .with_host(words(broker.host))
             .with_port(i32::from(broker.port))

@@ -73,6 +73,11 @@ impl NodeImage {
         })
     }
 
+    /// Where it stands, if that is said.
+    pub fn rack(&self) -> Option<&str> {
+        Some(self.rack.as_str()).filter(|rack| !rack.is_empty())
+    }
+
     /// Where a core of this node hears its peers.
     pub fn peer_address_of(&self, core: CoreId) -> Option<String> {
         let (host, port) = self.peer_address.rsplit_once(':')?;
@@ -209,6 +214,11 @@ impl ClusterImage {
         let replica = partition.replica_on(node.get())?;
         let core_count = self.nodes.get(&node.get())?.core_count;
         Some(core_of(at.topic, replica.slot, core_count))
+    }
+
+    /// The wire id of the broker that has a partition's replica on a node.
+    pub fn broker_on(&self, node: NodeId, at: TopicPartition) -> Option<i32> {
+        Some(self.nodes.get(&node.get())?.broker_id(self.core_on(node, at)?))
     }
 
     /// The wire id of the broker that leads a partition, or -1 while there is none.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::BytesMut;
 use heddle_proto::{
     error::ErrorCode,
-    ids::{CoreId, Epoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicPartition},
+    ids::{CoreId, Epoch, NodeId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicPartition},
     native::StartFrom,
 };
 
@@ -75,6 +75,21 @@ pub struct FetchFrom {
     pub isolation: Isolation,
     /// At most this much of this partition (but at least one batch).
     pub bytes_max: usize,
+    /// Which replicas may answer.
+    pub reach: Reach,
+}
+
+/// Which replicas may answer a fetch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// The leader alone.
+    #[default]
+    Leader,
+    /// Any that is in sync: the client reads from the replica that is near it (KIP-392).
+    InSync {
+        /// The node whose replica is near the client, where the leader is not: the leader sends it there.
+        nearer: Option<NodeId>,
+    },
 }
 
 /// What is known about a partition.
