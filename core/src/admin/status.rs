@@ -1,12 +1,19 @@
 //! The state of the cluster and the latencies of a node as JSON, for `heddle cluster`.
 
-use std::rc::Rc;
+use std::{collections::BTreeMap, rc::Rc};
 
 use heddle_log_store::Disk;
 use serde::Serialize;
 
 use super::{metrics::CoreReport, server::collect};
-use crate::shard::Shard;
+use crate::{
+    cluster::message::{Reply, Request},
+    metadata::{ClusterImage, PartitionImage, ReplicaSlot},
+    shard::Shard,
+};
+
+/// The most partitions that each list of the status names.
+const LISTED_MAX: usize = 100;
 
 #[derive(Serialize)]
 struct Status {
@@ -14,41 +21,123 @@ struct Status {
     metadata_index: u64,
     topic_count: usize,
     partition_count: usize,
+    /// The node that leads the metadata.
+    controller: Option<u32>,
+    leaderless_count: usize,
+    under_replicated_count: usize,
+    under_replicated: Vec<UnderReplicated>,
+    moving_count: usize,
+    moving: Vec<Moving>,
     nodes: Vec<Node>,
+}
+
+#[derive(Serialize)]
+struct UnderReplicated {
+    topic: String,
+    partition: u32,
+    replicas: Vec<u32>,
+    in_sync: Vec<u32>,
+}
+
+#[derive(Serialize)]
+struct Moving {
+    topic: String,
+    partition: u32,
+    replicas: Vec<u32>,
+    target: Vec<u32>,
 }
 
 #[derive(Serialize)]
 struct Node {
     id: u32,
     address: String,
+    peer_address: String,
+    rack: String,
     port_mode: crate::config::PortMode,
     core_count: u16,
+    /// Nothing where whoever leads the metadata could not be asked.
+    is_alive: Option<bool>,
+    is_draining: bool,
     led_partition_count: usize,
+    replica_count: usize,
 }
 
 impl<D: Disk> Shard<D> {
-    /// The state of the cluster as this core knows it, as one JSON object.
-    pub fn status_json(&self) -> String {
-        let image = self.image();
-        let leaders = || image.topics.values().flat_map(|topic| topic.partitions.iter().map(|p| p.leader));
-        let status = Status {
-            cluster_id: image.cluster_id.to_string(),
-            metadata_index: image.index,
-            topic_count: image.topics.len(),
-            partition_count: leaders().count(),
-            nodes: image
-                .nodes
-                .values()
-                .map(|node| Node {
-                    id: node.id.get(),
+    /// The state of the cluster as this core and whoever leads the metadata know it, as one JSON object.
+    pub async fn status_json(&self) -> String {
+        let alive = match self.ask_leader(Request::WhoLives).await {
+            Reply::Alive(leader, nodes) => Some((leader, nodes)),
+            _ => None,
+        };
+        let status = status(&self.image(), alive);
+        simd_json::to_string(&status).expect("plain data becomes JSON")
+    }
+}
+
+fn status(image: &ClusterImage, alive: Option<(u32, Vec<u32>)>) -> Status {
+    let all = || {
+        let topics = image.topics.values();
+        topics.flat_map(|topic| topic.indexes().zip(&topic.partitions).map(move |it| (&topic.name, it)))
+    };
+    let nodes_of = |replicas: &[ReplicaSlot]| replicas.iter().map(|replica| replica.node).collect();
+    let is_under = |partition: &PartitionImage| {
+        partition.wanted().iter().any(|replica| !partition.isr.contains(&replica.node))
+    };
+    let under = || all().filter(|(_, (_, partition))| is_under(partition));
+    let moving = || all().filter(|(_, (_, partition))| partition.is_moving());
+    let (mut led, mut held) = (BTreeMap::<u32, usize>::new(), BTreeMap::<u32, usize>::new());
+    for (_, (_, partition)) in all() {
+        *led.entry(partition.leader).or_default() += 1;
+        for replica in partition.replicas.iter().chain(&partition.leaving) {
+            *held.entry(replica.node).or_default() += 1;
+        }
+    }
+    Status {
+        cluster_id: image.cluster_id.to_string(),
+        metadata_index: image.index,
+        topic_count: image.topics.len(),
+        partition_count: all().count(),
+        controller: alive.as_ref().map(|(leader, _)| *leader),
+        leaderless_count: all().filter(|(_, (_, it))| it.electing != 0).count(),
+        under_replicated_count: under().count(),
+        under_replicated: under()
+            .take(LISTED_MAX)
+            .map(|(topic, (index, partition))| UnderReplicated {
+                topic: topic.to_string(),
+                partition: index.get(),
+                replicas: nodes_of(&partition.replicas),
+                in_sync: partition.isr.clone(),
+            })
+            .collect(),
+        moving_count: moving().count(),
+        moving: moving()
+            .take(LISTED_MAX)
+            .map(|(topic, (index, partition))| Moving {
+                topic: topic.to_string(),
+                partition: index.get(),
+                replicas: nodes_of(&partition.replicas),
+                target: nodes_of(&partition.target),
+            })
+            .collect(),
+        nodes: image
+            .nodes
+            .values()
+            .map(|node| {
+                let id = node.id.get();
+                Node {
+                    id,
                     address: format!("{}:{}", node.host, node.port),
+                    peer_address: node.peer_address.clone(),
+                    rack: node.rack.clone(),
                     port_mode: node.port_mode,
                     core_count: node.core_count,
-                    led_partition_count: leaders().filter(|leader| *leader == node.id.get()).count(),
-                })
-                .collect(),
-        };
-        simd_json::to_string(&status).expect("plain data becomes JSON")
+                    is_alive: alive.as_ref().map(|(_, alive)| alive.contains(&id)),
+                    is_draining: image.draining.contains(&id),
+                    led_partition_count: led.get(&id).copied().unwrap_or(0),
+                    replica_count: held.get(&id).copied().unwrap_or(0),
+                }
+            })
+            .collect(),
     }
 }
 

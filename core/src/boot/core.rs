@@ -127,6 +127,7 @@ async fn boot_and_serve(
     shard.mend_replicas().await.map_err(|error| storage_failure(&error))?;
     shard.start_replicas(door.as_ref());
     shard.follow_replicas();
+    shard.delete_moved(shard.store.recovered());
     hear_of_metadata(&shard).await;
     shard.follow_groups(&ClusterImage::default());
     shard.follow_transactions();
@@ -246,6 +247,13 @@ async fn deal_segments(
         match image.core_on(node, at) {
             Some(owner) => plan.deal(owner.get(), at, RecoveredPartition::default()),
             None if image.deleting.contains_key(&at.topic) => {}
+            // Its replica has gone to another node: any core deletes it.
+            None if image
+                .topic_by_id(at.topic)
+                .is_some_and(|topic| topic.partition(at.partition).is_some()) =>
+            {
+                plan.deal(0, at, RecoveredPartition::default());
+            }
             None => {
                 tracing::warn!(topic = %at.topic, partition = %at.partition, "files of a partition that no metadata knows are left alone")
             }

@@ -358,8 +358,36 @@ pub struct ClusterArgs {
 /// What can be asked of the cluster.
 #[derive(Debug, Subcommand)]
 pub enum ClusterCommand {
-    /// Show nodes, cores and what they hold
+    /// Show who leads the metadata, what is not fully replicated, what moves, and the nodes
     Status,
+    /// List the nodes, and what each leads and holds
+    Nodes,
+    /// Have a node give its leadership and its replicas to the others, and get none
+    Drain {
+        /// Its id
+        node: u32,
+        /// Let it take replicas again
+        #[arg(long)]
+        undo: bool,
+    },
+    /// Take a node that is stopped and holds nothing out of the cluster for good
+    Remove {
+        /// Its id
+        node: u32,
+    },
+    /// Move the replicas of a partition, or say which node is to lead it
+    Move {
+        /// The topic
+        topic: String,
+        /// The partition
+        partition: u32,
+        /// Ids of the nodes that are to have it, the preferred primary first, as in 1,2,3
+        #[arg(value_delimiter = ',', required_unless_present = "cancel", conflicts_with = "cancel")]
+        nodes: Vec<u32>,
+        /// Take the move under way back
+        #[arg(long)]
+        cancel: bool,
+    },
     /// Show where the time of requests goes on a node, stage by stage
     Latency(LatencyArgs),
 }
@@ -435,6 +463,12 @@ mod tests {
             "heddle group reset g --to 42 --topic a --topic b --dry-run",
             "heddle group delete g --server host:1",
             "heddle cluster status --json",
+            "heddle cluster nodes --server host:1",
+            "heddle cluster drain 3",
+            "heddle cluster drain 3 --undo",
+            "heddle cluster remove 3",
+            "heddle cluster move orders 0 1,2,3",
+            "heddle cluster move orders 0 --cancel",
             "heddle doctor --json --data-dir /x",
             "heddle config-reference",
         ] {

@@ -49,8 +49,8 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Consume(args) => client(consume::run(args)),
         Command::Group(args) => client(group::run(args)),
         Command::Cluster(args) => match args.command {
-            ClusterCommand::Status => client(cluster::status(args.connect)),
             ClusterCommand::Latency(what) => client(latency::show(args.connect, what)),
+            other => client(cluster::run(args.connect, other)),
         },
         Command::Doctor(args) => doctor::run(&args),
         Command::ConfigReference => reference::run(),

@@ -5,18 +5,20 @@
 //! [`heddle_replication::leadership`]; what is left to it is when, and among equals whom.
 
 use std::{
+    cmp::Reverse,
     collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
 use ahash::{AHashMap, AHashSet};
-use heddle_proto::ids::{Epoch, NodeId, PartitionIndex, TopicPartition};
+use heddle_proto::ids::{Epoch, NodeId, Offset, PartitionIndex, TopicPartition};
 use heddle_replication::leadership::SealAnswer;
 
-use super::message::Tell;
+use super::{drain, message::Tell};
 use crate::metadata::{
     ClusterImage, Command, PartitionImage,
     elections::{Elected, Election},
+    reassign::Finished,
 };
 
 /// How often a node says that it lives.
@@ -30,6 +32,12 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// How long the preferred leader must have been in sync and alive before it is given its partitions back.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
+
+/// How long a leader that is to give a partition up is left alone after that has failed.
+const YIELDS_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// How often nodes that are drained are looked at.
+const DRAINS_EVERY: Duration = Duration::from_secs(1);
 
 /// The most partitions that go back to their preferred leaders at once: each is without a leader for a moment.
 const RETURNS_AT_ONCE_MAX: usize = 100;
@@ -45,6 +53,9 @@ pub struct Controller {
     /// Elections in which the leader so far is not to win if others can.
     hand_overs: AHashSet<(TopicPartition, i32)>,
     returned_at: Duration,
+    /// When leaders were last asked to give up what others are to lead.
+    yielded: AHashMap<TopicPartition, Duration>,
+    drained_at: Duration,
 }
 
 struct Heard {
@@ -73,6 +84,8 @@ impl Controller {
             wishes: AHashSet::new(),
             hand_overs: AHashSet::new(),
             returned_at: now,
+            yielded: AHashMap::new(),
+            drained_at: now,
         }
     }
 
@@ -132,7 +145,7 @@ impl Controller {
 
     /// What the clock and what was heard make due.
     pub fn decide(&mut self, now: Duration, image: &ClusterImage) -> Vec<Command> {
-        let (mut begin, mut end) = (Vec::new(), Vec::new());
+        let (mut begin, mut end, mut finished) = (Vec::new(), Vec::new(), Vec::new());
         let mut returns = if now.saturating_sub(self.returned_at) >= SETTLED_AFTER {
             self.returned_at = now;
             RETURNS_AT_ONCE_MAX
@@ -144,11 +157,21 @@ impl Controller {
             {
                 let at = TopicPartition::new(topic.id, PartitionIndex::new(index as u32));
                 if let Some(epoch) = partition.electing() {
-                    end.extend(self.end(now, at, partition, epoch));
+                    end.extend(self.end(now, image, at, partition, epoch));
                     continue;
                 }
                 self.elections.remove(&at);
                 let mut is_due = self.needs_election(now, image, at, partition);
+                if !yields(image, partition, partition.leader) {
+                    self.yielded.remove(&at);
+                }
+                if !is_due && self.is_to_yield(now, image, at, partition) {
+                    self.yielded.insert(at, now);
+                    is_due = true;
+                } else if !is_due && partition.has_moved() && !partition.must_yield(partition.leader) {
+                    let target = partition.target.iter().map(|replica| replica.node).collect();
+                    finished.push(Finished { topic: topic.id, partition: index as u32, target });
+                }
                 if !is_due && returns > 0 && self.is_to_return(now, image, partition) {
                     returns -= 1;
                     self.hand_overs.insert((at, partition.epoch + 1));
@@ -168,6 +191,13 @@ impl Controller {
         if !end.is_empty() {
             commands.push(Command::EndElections { elected: end });
         }
+        if !finished.is_empty() {
+            commands.push(Command::FinishReassign { finished });
+        }
+        if !image.draining.is_empty() && now.saturating_sub(self.drained_at) >= DRAINS_EVERY {
+            self.drained_at = now;
+            commands.extend(drain::next_moves(image, |node| self.is_alive(now, node)));
+        }
         commands
     }
 
@@ -186,6 +216,20 @@ impl Controller {
             || self.wishes.contains(&(at, partition.epoch))
     }
 
+    /// Whether the leader is one that is to lead no more, and another can.
+    fn is_to_yield(
+        &self,
+        now: Duration,
+        image: &ClusterImage,
+        at: TopicPartition,
+        partition: &PartitionImage,
+    ) -> bool {
+        let yields = |node: u32| yields(image, partition, node);
+        yields(partition.leader)
+            && partition.isr.iter().any(|node| !yields(*node) && self.can_lead(now, *node))
+            && self.yielded.get(&at).is_none_or(|tried| now.saturating_sub(*tried) >= YIELDS_AGAIN_AFTER)
+    }
+
     fn is_leaving(&self, node: u32) -> bool {
         self.nodes.get(&node).is_some_and(|heard| heard.is_leaving)
     }
@@ -196,13 +240,14 @@ impl Controller {
 
     /// Whether another replica leads although the preferred one could, and has been able to for a while.
     fn is_to_return(&self, now: Duration, image: &ClusterImage, partition: &PartitionImage) -> bool {
-        let preferred = partition.replicas[0].node;
+        let preferred = partition.wanted()[0].node;
         let is_settled = self.nodes.get(&preferred).is_some_and(|heard| {
             now.saturating_sub(heard.since) >= SETTLED_AFTER
                 && image.nodes.get(&preferred).is_some_and(|node| node.life == heard.life)
         });
         partition.leader != preferred
             && partition.isr.contains(&preferred)
+            && !yields(image, partition, preferred)
             && partition.isr.len() == partition.replicas.len()
             && self.can_lead(now, preferred)
             && is_settled
@@ -211,6 +256,7 @@ impl Controller {
     fn end(
         &mut self,
         now: Duration,
+        image: &ClusterImage,
         at: TopicPartition,
         partition: &PartitionImage,
         epoch: Epoch,
@@ -221,7 +267,9 @@ impl Controller {
         }
         let gathered = self.elections.get(&at).filter(|gathered| gathered.epoch == epoch.get())?;
         let hands_over = self.hand_overs.contains(&(at, epoch.get()));
-        let yields = |node: u32| self.is_leaving(node) || hands_over && node == partition.leader;
+        let yields = |node: u32| {
+            self.is_leaving(node) || hands_over && node == partition.leader || yields(image, partition, node)
+        };
         let alive = partition.isr.iter().filter(|node| self.is_alive(now, **node));
         let all_answered = alive.clone().all(|node| gathered.answers.contains_key(node));
         let all_stayers_answered =
@@ -230,14 +278,19 @@ impl Controller {
         if !all_stayers_answered && is_patient {
             return None;
         }
-        let stayers = gathered.answers.iter().filter(|(node, _)| !yields(**node));
-        if let Some(elected) = elect(at, partition, epoch, stayers.map(|(node, answer)| (*node, *answer))) {
-            return Some(elected);
+        let preferred = partition.wanted()[0].node;
+        let is_not_preferred = |node: u32| node != preferred || yields(node);
+        let by_preference = hands_over
+            .then(|| elect_stayer(at, partition, epoch, &gathered.answers, is_not_preferred))
+            .flatten();
+        let elected = by_preference.or_else(|| elect_stayer(at, partition, epoch, &gathered.answers, yields));
+        if elected.is_some() {
+            return elected;
         }
         if !all_answered && is_patient {
             return None;
         }
-        elect(at, partition, epoch, gathered.answers.iter().map(|(node, answer)| (*node, *answer)))
+        elect(at, partition, epoch, &gathered.answers)
     }
 
     /// Drops what is said of partitions and epochs that are gone.
@@ -249,6 +302,7 @@ impl Controller {
         self.elections.retain(|at, _| newest(at).is_some());
         self.wishes.retain(|(at, epoch)| newest(at).is_some_and(|newest| newest <= *epoch));
         self.hand_overs.retain(|(at, epoch)| newest(at).is_some_and(|newest| newest <= *epoch));
+        self.yielded.retain(|at, _| newest(at).is_some());
         self.nodes.retain(|node, _| image.nodes.contains_key(node));
     }
 }
@@ -259,41 +313,60 @@ impl Gathered {
     }
 }
 
+/// Whether a node is to lead a partition no more, as far as the metadata says.
+fn yields(image: &ClusterImage, partition: &PartitionImage, node: u32) -> bool {
+    image.draining.contains(&node) || partition.must_yield(node)
+}
+
+/// Ends an election with one of those that do not yield as the winner, if that loses nothing: to be the best of enough
+/// answers is enough, whatever else was answered.
+fn elect_stayer(
+    at: TopicPartition,
+    partition: &PartitionImage,
+    epoch: Epoch,
+    answers: &BTreeMap<u32, SealAnswer>,
+    yields: impl Fn(u32) -> bool,
+) -> Option<Elected> {
+    let stays = |node: &u32| !yields(*node) && partition.isr.contains(node);
+    let stayers = answers.iter().filter(|(node, answer)| stays(node) && !answer.forgot);
+    let preferred = partition.wanted()[0].node;
+    let (leader, best) =
+        stayers.max_by_key(|(node, answer)| (rank(answer), **node == preferred, Reverse(**node)))?;
+    let mut leadership = partition.leadership();
+    for (node, answer) in answers.iter().filter(|(_, answer)| rank(answer) <= rank(best)) {
+        leadership.answer(NodeId::new(*node), epoch, *answer);
+    }
+    leadership.elect().ok()?;
+    Some(elected(at, epoch, (*leader, best.life.0), false))
+}
+
 /// Ends an election with these answers if they are enough. Among equals the preferred replica wins.
 fn elect(
     at: TopicPartition,
     partition: &PartitionImage,
     epoch: Epoch,
-    answers: impl Iterator<Item = (u32, SealAnswer)>,
+    answers: &BTreeMap<u32, SealAnswer>,
 ) -> Option<Elected> {
-    let answers: BTreeMap<u32, SealAnswer> =
-        answers.filter(|(node, _)| partition.isr.contains(node)).collect();
+    if let Some(elected) = elect_stayer(at, partition, epoch, answers, |_| false) {
+        return Some(elected);
+    }
     let mut leadership = partition.leadership();
-    for (node, answer) in &answers {
+    for (node, answer) in answers {
         leadership.answer(NodeId::new(*node), epoch, *answer);
     }
-    let is_lossy = leadership.elect().is_err();
-    if is_lossy {
-        leadership.elect_lossy().ok()?;
-    }
+    leadership.elect_lossy().ok()?;
     let (winner, life) = leadership.grant().primary?;
-    let (mut leader, mut life) = (winner.get(), life.0);
-    let preferred = partition.replicas[0].node;
-    if let (Some(best), Some(own)) = (answers.get(&leader), answers.get(&preferred))
-        && !is_lossy
-        && !own.forgot
-        && (own.accepted, own.end) == (best.accepted, best.end)
-    {
-        (leader, life) = (preferred, own.life.0);
-    }
-    Some(Elected {
-        topic: at.topic,
-        partition: at.partition.get(),
-        epoch: epoch.get(),
-        leader,
-        life,
-        is_lossy,
-    })
+    Some(elected(at, epoch, (winner.get(), life.0), true))
+}
+
+/// How much a log has.
+fn rank(answer: &SealAnswer) -> (Epoch, Offset) {
+    (answer.accepted, answer.end)
+}
+
+fn elected(at: TopicPartition, epoch: Epoch, (leader, life): (u32, u32), is_lossy: bool) -> Elected {
+    let (topic, partition) = (at.topic, at.partition.get());
+    Elected { topic, partition, epoch: epoch.get(), leader, life, is_lossy }
 }
 
 /// The nodes that were heard lately, for whoever shows them.
@@ -303,3 +376,7 @@ impl Controller {
         image.nodes.keys().copied().filter(|node| self.is_alive(now, *node)).collect()
     }
 }
+
+#[cfg(test)]
+#[path = "controller_tests.rs"]
+mod tests;

@@ -38,6 +38,9 @@ pub async fn join(
             Ok(Joined { cluster, reply, .. }) => match decode_reply(&reply) {
                 Ok(Reply::Done) => return Ok(cluster),
                 Ok(Reply::Refused(why)) => return Err(why),
+                Ok(other @ Reply::Alive(..)) => {
+                    return Err(format!("{ask} answers something else than was asked: {other:?}"));
+                }
                 Ok(Reply::NotLeader(leader)) => {
                     if let Some(leader) = leader.filter(|leader| leader.address != ask) {
                         ask = leader.address;
@@ -76,6 +79,9 @@ async fn take<D: Disk>(session: &Session<D>, from: &CallFrom, request: &[u8]) ->
             (Request::Ask(ask), Purpose::Calls) => Some(encode_reply(&session.answer_ask(ask).await)),
             (Request::Join(join), Purpose::Join) if join.node == from.node.get() => {
                 Some(encode_reply(&let_in(session, join).await))
+            }
+            (request @ (Request::HandOver(_) | Request::Remove(_) | Request::WhoLives), Purpose::Calls) => {
+                Some(encode_reply(&session.answer_as_leader(request).await))
             }
             _ => None,
         },

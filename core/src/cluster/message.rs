@@ -25,6 +25,12 @@ pub enum Request {
     Join(Join),
     /// To whoever leads a partition: do something for a client of the sender.
     Ask(Ask),
+    /// To whoever leads the metadata: these partitions are to be led by their preferred replicas, or at least by others.
+    HandOver(Vec<Wish>),
+    /// To whoever leads the metadata: the node of this id is gone for good.
+    Remove(u32),
+    /// To whoever leads the metadata: which nodes live?
+    WhoLives,
 }
 
 /// What a node says of itself, every heartbeat.
@@ -71,12 +77,17 @@ pub enum Reply {
     Refused(String),
     /// To [`Request::Ask`]: an error code of Kafka.
     Asked(i16),
+    /// To [`Request::WhoLives`]: who answers, and the nodes that were heard lately.
+    Alive(u32, Vec<u32>),
 }
 
 enum_fields!(Request {
     0 => Tell(tell),
     1 => Join(join),
     2 => Ask(ask),
+    3 => HandOver(wishes),
+    4 => Remove(node),
+    5 => WhoLives,
 });
 
 enum_fields!(Reply {
@@ -84,6 +95,7 @@ enum_fields!(Reply {
     1 => NotLeader(leader),
     2 => Refused(why),
     3 => Asked(code),
+    4 => Alive(leader, nodes),
 });
 
 struct_fields!(Tell { node, life, is_leaving, sealed, wishes });
@@ -156,7 +168,14 @@ mod tests {
             wishes: vec![Wish { at, epoch: 4 }],
         };
         let join = Join { node: 4, address: "h:9192".to_owned() };
-        for request in [Request::Tell(tell), Request::Join(join)] {
+        let requests = [
+            Request::Tell(tell),
+            Request::Join(join),
+            Request::HandOver(vec![Wish { at, epoch: 4 }]),
+            Request::Remove(3),
+            Request::WhoLives,
+        ];
+        for request in requests {
             let bytes = encode_request(&request);
             assert_eq!(decode(&bytes[1..]), Ok(request));
             (1..bytes.len()).for_each(|length| {
@@ -167,6 +186,7 @@ mod tests {
             Reply::Done,
             Reply::NotLeader(Some(LeaderAt { node: 2, address: "h:1".to_owned() })),
             Reply::Refused("why".to_owned()),
+            Reply::Alive(1, vec![1, 3]),
         ];
         for reply in replies {
             assert_eq!(decode_reply(&encode_reply(&reply)), Ok(reply));

@@ -5,7 +5,9 @@
 //! to say. [`remote`] is what brokers ask each other
 //! for clients, [`voters`] keeps an odd number of nodes voting on the metadata.
 
+pub mod ask;
 pub mod controller;
+pub mod drain;
 pub mod join;
 pub mod message;
 pub mod note;

@@ -68,6 +68,8 @@ pub struct Session<D: Disk> {
     tell_now: RefCell<Rc<Event>>,
     change_now: RefCell<Rc<Event>>,
     decide_now: RefCell<Rc<Event>>,
+    /// Members of the agreement that are not registered, and since when this node has seen that.
+    strangers: RefCell<BTreeMap<u32, Duration>>,
     /// The door of core 0.
     door: RefCell<Option<Door>>,
     /// Answers what other nodes ask, once this one serves.
@@ -107,6 +109,7 @@ impl<D: Disk> Session<D> {
             tell_now: RefCell::new(Event::new()),
             change_now: RefCell::new(Event::new()),
             decide_now: RefCell::new(Event::new()),
+            strangers: RefCell::default(),
             door: RefCell::new(None),
             answer: RefCell::new(None),
         })
@@ -332,6 +335,26 @@ impl<D: Disk> Session<D> {
         Reply::Done
     }
 
+    /// This node's id.
+    pub fn node(&self) -> u32 {
+        self.node
+    }
+
+    /// The way to the other nodes.
+    pub(super) fn transport(&self) -> &PeerTransport {
+        &self.transport
+    }
+
+    /// Uses the controller of the term in which this node leads, which then decides at once; `None` if it does not lead.
+    pub(super) fn with_controller<T>(&self, act: impl FnOnce(Duration, &mut Controller) -> T) -> Option<T> {
+        let term = self.metadata.node().leads()?;
+        let mut controller = self.controller.borrow_mut();
+        let (_, controller) = controller.as_mut().filter(|(of, _)| *of == term)?;
+        let done = act(self.now(), controller);
+        self.decide_now.borrow().fire();
+        Some(done)
+    }
+
     /// Who leads the metadata, as far as this node knows.
     pub fn leader(&self) -> Option<LeaderAt> {
         let leader = self.metadata.node().members().leader?;
@@ -422,6 +445,7 @@ impl<D: Disk> Session<D> {
         }
         let ids = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|node| node.get()).collect::<BTreeSet<u32>>();
         let all: BTreeSet<u32> = ids(&members.voters.union(&members.learners).copied().collect());
+        self.expel_strangers(&image, &all).await;
         let known: BTreeSet<u32> = image.nodes.keys().copied().filter(|node| all.contains(node)).collect();
         let chosen = {
             let controller = self.controller.borrow();
@@ -434,6 +458,28 @@ impl<D: Disk> Session<D> {
             let chosen = chosen.into_iter().map(NodeId::new).collect();
             let changed = self.metadata.node().choose_voters(&chosen).await;
             note_failure("the voters stay as they are for now", changed);
+        }
+    }
+}
+
+impl<D: Disk> Session<D> {
+    /// Takes members out of the agreement that have not been registered for long: they were removed. A node that joins
+    /// is a member for a moment before it registers.
+    async fn expel_strangers(&self, image: &ClusterImage, members: &BTreeSet<u32>) {
+        let now = self.now();
+        let gone: Vec<u32> = {
+            let mut strangers = self.strangers.borrow_mut();
+            let is_strange = |node: &u32| members.contains(node) && !image.nodes.contains_key(node);
+            strangers.retain(|node, _| is_strange(node));
+            members.iter().filter(|node| is_strange(node)).for_each(|node| {
+                strangers.entry(*node).or_insert(now);
+            });
+            let is_old = |since: &Duration| now.saturating_sub(*since) >= voters::GONE_AFTER;
+            strangers.iter().filter(|(_, since)| is_old(since)).map(|(node, _)| *node).collect()
+        };
+        for node in gone.into_iter().filter(|node| *node != self.node) {
+            let expelled = self.metadata.node().expel(NodeId::new(node)).await;
+            note_failure("a node that is not registered stays a member for now", expelled);
         }
     }
 }

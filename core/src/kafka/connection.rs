@@ -218,9 +218,11 @@ async fn answer<D: Disk>(
         }
         ControlRequest::AlterConfigs(request) => alter_configs::replace(shard, request).await.into(),
         ControlRequest::DescribeLogDirs(request) => describe_log_dirs::answer(shard, request).await.into(),
-        ControlRequest::ElectLeaders(request) => elect_leaders::answer(shard, request).into(),
-        ControlRequest::AlterPartitionReassignments(request) => reassignments::alter(shard, request).into(),
-        ControlRequest::ListPartitionReassignments(_) => reassignments::list().into(),
+        ControlRequest::ElectLeaders(request) => elect_leaders::answer(shard, request).await.into(),
+        ControlRequest::AlterPartitionReassignments(request) => {
+            reassignments::alter(shard, request).await.into()
+        }
+        ControlRequest::ListPartitionReassignments(request) => reassignments::list(shard, request).into(),
         ControlRequest::DescribeClientQuotas(request) => client_quotas::describe(shard, &request).into(),
         ControlRequest::AlterClientQuotas(request) => client_quotas::alter(shard, request).await.into(),
         ControlRequest::DescribeTopicPartitions(request) => {

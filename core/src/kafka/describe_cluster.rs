@@ -34,8 +34,10 @@ pub fn answer<D: Disk>(shard: &Rc<Shard<D>>, request: &DescribeClusterRequest) -
         _ => return refused(ErrorCode::UnsupportedEndpointType, "only brokers (type 1) can be asked for"),
     }
     let image = shard.image();
-    let brokers = image.nodes.values().flat_map(|node| node.brokers()).map(|broker| {
+    let brokers = image.nodes.values().flat_map(|node| node.brokers().map(move |it| (it, node.rack())));
+    let brokers = brokers.map(|(broker, rack)| {
         DescribeClusterBroker::default()
+            .with_rack(rack.map(words))
             .with_broker_id(BrokerId(broker.id))
             .with_host(words(broker.host))
             .with_port(i32::from(broker.port))

@@ -20,7 +20,7 @@ use heddle_net::{
 };
 use heddle_proto::{
     error::ErrorCode,
-    ids::{Offset, TopicPartition},
+    ids::{NodeId, Offset, TopicPartition},
 };
 
 use super::{
@@ -40,7 +40,7 @@ use crate::{
         Shard,
         fetch::FetchLimits,
         quotas::Mute,
-        request::{FetchFrom, OpError},
+        request::{FetchFrom, OpError, Reach},
     },
 };
 
@@ -74,10 +74,11 @@ pub async fn handle<D: Disk>(
     shard.clone().queues.spawn(Queue::Hot, async move {
         let limits = limits(&request, bytes_max);
         let isolation = Isolation::from_code(request.isolation_level);
+        let near = Near { rack: request.rack_id.to_string(), node: shard.node.get() };
         let reading = async {
             match answer {
-                Answer::Alone => read(&shard, request, limits, isolation).await,
-                Answer::In(turn) => read_session(&shard, &turn, limits, isolation).await,
+                Answer::Alone => read(&shard, request, limits, isolation, &near).await,
+                Answer::In(turn) => read_session(&shard, &turn, limits, isolation, &near).await,
                 Answer::Refused(error) => refused(error, Instant::now()),
             }
         };
@@ -131,15 +132,43 @@ fn refused(error: ErrorCode, now: Instant) -> (FetchReply, FetchTimes) {
     (FetchReply { error, ..FetchReply::default() }, times)
 }
 
+/// Where a client stands (KIP-392).
+struct Near {
+    /// Its rack; empty where it does not say.
+    rack: String,
+    /// The node that it asks.
+    node: u32,
+}
+
+impl Near {
+    /// Which replicas may answer the client. It is sent to a replica in its rack where the leader is in another.
+    fn reach(&self, image: &ClusterImage, at: TopicPartition) -> Reach {
+        if self.rack.is_empty() {
+            return Reach::Leader;
+        }
+        let is_near = |node: u32| image.nodes.get(&node).is_some_and(|it| it.rack == self.rack);
+        let partition = image.topic_by_id(at.topic).and_then(|topic| topic.partition(at.partition));
+        let nearer = partition.filter(|partition| !is_near(partition.leader)).and_then(|partition| {
+            let stays = |node: &&u32| partition.replicas.iter().any(|replica| replica.node == **node);
+            let nodes = partition.isr.iter().filter(stays).copied();
+            nodes.filter(|node| *node != self.node && is_near(*node)).min()
+        });
+        Reach::InSync { nearer: nearer.map(NodeId::new) }
+    }
+}
+
 /// Where a partition that is asked for is, and what of it.
 fn fetch_from(
     image: &ClusterImage,
     topic: &TopicRef,
     asked: &FetchPartition,
     isolation: Isolation,
+    near: &Near,
 ) -> FetchFrom {
+    let at = locate_topic(image, topic, asked.index);
     FetchFrom {
-        at: locate_topic(image, topic, asked.index),
+        at,
+        reach: near.reach(image, at),
         offset: Offset::new(asked.fetch_offset),
         epoch: epoch(asked.current_leader_epoch),
         last_epoch: epoch(asked.last_fetched_epoch),
@@ -153,6 +182,7 @@ async fn read<D: Disk>(
     request: FetchRequest,
     limits: FetchLimits,
     isolation: Isolation,
+    near: &Near,
 ) -> (FetchReply, FetchTimes) {
     let image = shard.image();
     let asked = request.topics.iter().flat_map(|topic| {
@@ -160,7 +190,7 @@ async fn read<D: Disk>(
         topic.partitions.iter().map(move |partition| (topic_ref, partition))
     });
     let partitions: Vec<FetchFrom> =
-        asked.map(|(topic, partition)| fetch_from(&image, topic, partition, isolation)).collect();
+        asked.map(|(topic, partition)| fetch_from(&image, topic, partition, isolation, near)).collect();
     let places: Vec<TopicPartition> = partitions.iter().map(|from| from.at).collect();
     let (results, times) = shard.fetch(partitions, limits).await;
     let mut results = places.into_iter().zip(results);
@@ -193,10 +223,11 @@ async fn read_session<D: Disk>(
     turn: &Turn,
     limits: FetchLimits,
     isolation: Isolation,
+    near: &Near,
 ) -> (FetchReply, FetchTimes) {
     let session = &turn.session;
     let image = shard.image();
-    session.refresh(|topic, asked| fetch_from(&image, topic, asked, isolation));
+    session.refresh(|topic, asked| fetch_from(&image, topic, asked, isolation, near));
     let (found, times) = shard.fetch_set(&session.set, limits, &|| turn.is_current()).await;
     if !turn.is_current() {
         return refused(ErrorCode::InvalidFetchSessionEpoch, times.found);
@@ -239,7 +270,11 @@ fn partition_reply(
     (result, isolation): (Result<Fetched, OpError>, Isolation),
 ) -> FetchPartitionReply {
     match result {
-        Ok(fetched) => read_reply(index, fetched, isolation),
+        Ok(fetched) => {
+            let nearer = fetched.nearer.and_then(|node| image.broker_on(node, at));
+            let reply = read_reply(index, fetched, isolation);
+            FetchPartitionReply { preferred_read_replica: nearer.unwrap_or(-1), ..reply }
+        }
         Err(error) => FetchPartitionReply {
             current_leader: leaders.tell(at, error.code),
             ..FetchPartitionReply::refused(index, code_for(image, topic, error.code))
@@ -268,4 +303,69 @@ fn read_reply(index: i32, fetched: Fetched, isolation: Isolation) -> FetchPartit
 
 fn clamp(bytes: i32) -> usize {
     usize::try_from(bytes).unwrap_or(0).min(REPLY_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use heddle_proto::ids::{PartitionIndex, TopicId};
+
+    use super::*;
+    use crate::metadata::{Command, NodeImage, PortMode, ReplicaSlot, command::apply};
+
+    const AT: TopicPartition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
+
+    /// Node 1 leads in rack a; 2 and 3 stand in b, and 3 is not in sync; 4 stands in c.
+    fn image() -> ClusterImage {
+        let mut image = ClusterImage::default();
+        for (node, rack) in [(1, "a"), (2, "b"), (3, "b"), (4, "c")] {
+            let start = Command::StartNode {
+                node,
+                host: "h".into(),
+                port: 9092,
+                core_count: 1,
+                port_mode: PortMode::PerCore,
+                peer_address: String::new(),
+                rack: rack.into(),
+            };
+            apply(&mut image, &start).expect("starts");
+        }
+        let create = Command::CreateTopic {
+            name: "t".into(),
+            id: AT.topic.to_string(),
+            partition_count: 1,
+            replication_factor: 4,
+            overrides: BTreeMap::new(),
+            replicas: vec![(1..=4).map(|node| ReplicaSlot { node, slot: 0 }).collect()],
+        };
+        apply(&mut image, &create).expect("creates");
+        let mut topic = (**image.topic("t").expect("is there")).clone();
+        topic.partitions[0].leader = 1;
+        topic.partitions[0].isr = vec![1, 2, 4];
+        image.topics_by_id.insert(topic.id, Arc::new(topic));
+        image
+    }
+
+    /// rack | asked node | who may answer.
+    #[test]
+    fn a_client_is_sent_to_a_replica_in_sync_in_its_rack_where_the_leader_is_elsewhere() {
+        let in_sync = |node: Option<u32>| Reach::InSync { nearer: node.map(NodeId::new) };
+        let table = [
+            ("", 1, Reach::Leader),
+            ("a", 1, in_sync(None)),
+            ("b", 1, in_sync(Some(2))),
+            ("b", 2, in_sync(None)),
+            ("c", 1, in_sync(Some(4))),
+            ("d", 1, in_sync(None)),
+        ];
+        let image = image();
+        for (rack, node, wanted) in table {
+            let near = Near { rack: rack.to_owned(), node };
+            assert_eq!(near.reach(&image, AT), wanted, "rack {rack:?}, node {node}");
+        }
+        assert_eq!(image.nodes[&1].rack(), Some("a"));
+        let nowhere = NodeImage { rack: String::new(), ..(*image.nodes[&1]).clone() };
+        assert_eq!(nowhere.rack(), None);
+    }
 }

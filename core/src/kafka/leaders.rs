@@ -31,7 +31,8 @@ impl<'a> Leaders<'a> {
             let mut brokers = self.image.nodes.values().flat_map(|node| node.brokers());
             let broker = brokers.find(|broker| broker.id == id)?;
             let (host, port) = (words(broker.host), i32::from(broker.port));
-            self.endpoints.push(NodeEndpoint { id, host, port, rack: None });
+            let rack = self.image.broker(id).and_then(|(node, _)| node.rack()).map(words);
+            self.endpoints.push(NodeEndpoint { id, host, port, rack });
         }
         Some(CurrentLeader { id, epoch: partition.epoch })
     }

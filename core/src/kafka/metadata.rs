@@ -52,8 +52,10 @@ pub async fn answer<D: Disk>(
         }
     };
     let image = shard.image();
-    let brokers = image.nodes.values().flat_map(|node| node.brokers()).map(|broker| {
+    let brokers = image.nodes.values().flat_map(|node| node.brokers().map(move |it| (it, node.rack())));
+    let brokers = brokers.map(|(broker, rack)| {
         MetadataResponseBroker::default()
+            .with_rack(rack.map(words))
             .with_node_id(BrokerId(broker.id))
             .with_host(words(broker.host))
             .with_port(i32::from(broker.port))
@@ -116,8 +118,7 @@ pub(super) struct Placement {
 /// Where a partition is.
 pub(super) fn placement(image: &ClusterImage, topic: &TopicImage, partition: &PartitionImage) -> Placement {
     let broker_of = |node: u32| {
-        let replica = partition.replicas.iter().find(|replica| replica.node == node);
-        BrokerId(replica.map_or(-1, |replica| image.replica_broker(topic.id, replica)))
+        BrokerId(partition.replica_on(node).map_or(-1, |replica| image.replica_broker(topic.id, replica)))
     };
     Placement {
         leader: image.leader_broker(topic, partition),

@@ -1,88 +1,169 @@
-//! AlterPartitionReassignments and ListPartitionReassignments: replicas do not move between brokers, and none is moving.
+//! AlterPartitionReassignments and ListPartitionReassignments: replicas move between nodes.
+//!
+//! A broker is a core, and a replica is moved to the core that is named; one that its node has already stays on its core.
 
 use std::{collections::BTreeSet, rc::Rc};
 
 use heddle_log_store::Disk;
-use heddle_net::kafka::messages::{
-    AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, BrokerId,
-    ListPartitionReassignmentsResponse,
-    alter_partition_reassignments_response::{ReassignablePartitionResponse, ReassignableTopicResponse},
+use heddle_net::kafka::{
+    StrBytes,
+    messages::{
+        AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, BrokerId,
+        ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse, TopicName,
+        alter_partition_reassignments_response::{ReassignablePartitionResponse, ReassignableTopicResponse},
+        list_partition_reassignments_response::{OngoingPartitionReassignment, OngoingTopicReassignment},
+    },
 };
 use heddle_proto::error::ErrorCode;
 
-use super::{locate, metadata::placement, words};
+use super::{create_topics::brokers, words};
 use crate::{
-    metadata::ClusterImage,
-    shard::{Shard, request::OpError},
+    metadata::{
+        ClusterImage, Command, MetadataError, PartitionImage, PortMode, ReplicaSlot, TopicImage,
+        image::slot_for, placing::Slots,
+    },
+    shard::{Shard, request::OpError, topics::refusal},
 };
 
 /// Answers a request to move replicas: each partition succeeds or fails for itself. To ask for what is so already
 /// succeeds.
-pub fn alter<D: Disk>(
+pub async fn alter<D: Disk>(
     shard: &Rc<Shard<D>>,
     request: AlterPartitionReassignmentsRequest,
 ) -> AlterPartitionReassignmentsResponse {
-    let image = shard.image();
-    let responses = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| {
-            let reply = ReassignablePartitionResponse::default()
-                .with_partition_index(partition.partition_index)
-                .with_error_message(None);
-            match verdict(&image, &topic.name, partition.partition_index, partition.replicas.as_deref()) {
+    let mut responses = Vec::with_capacity(request.topics.len());
+    let may_change_factor = request.allow_replication_factor_change;
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let index = partition.partition_index;
+            let wanted = partition.replicas.as_deref();
+            let reply =
+                ReassignablePartitionResponse::default().with_partition_index(index).with_error_message(None);
+            partitions.push(match alter_one(shard, &topic.name, index, wanted, may_change_factor).await {
                 Ok(()) => reply,
                 Err(error) => {
                     reply.with_error_code(error.code.code()).with_error_message(Some(words(error.message)))
                 }
-            }
-        });
-        let partitions = partitions.collect();
-        ReassignableTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions)
-    });
+            });
+        }
+        responses.push(
+            ReassignableTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions),
+        );
+    }
     AlterPartitionReassignmentsResponse::default()
-        .with_allow_replication_factor_change(request.allow_replication_factor_change)
+        .with_allow_replication_factor_change(may_change_factor)
         .with_error_message(None)
-        .with_responses(responses.collect())
+        .with_responses(responses)
 }
 
-/// Answers which replicas are being moved: none.
-pub fn list() -> ListPartitionReassignmentsResponse {
-    ListPartitionReassignmentsResponse::default().with_error_message(None)
+async fn alter_one<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    topic: &str,
+    index: i32,
+    wanted: Option<&[BrokerId]>,
+    may_change_factor: bool,
+) -> Result<(), OpError> {
+    let command = command(&shard.image(), topic, index, wanted, may_change_factor)?;
+    shard.propose(command).await.map(drop).map_err(|error| refusal(&error))
 }
 
-fn verdict(
+fn command(
     image: &ClusterImage,
     topic: &str,
     index: i32,
     wanted: Option<&[BrokerId]>,
-) -> Result<(), OpError> {
-    let at = locate(image, topic, index);
-    let found = image.topic_by_id(at.topic);
-    let Some((found, partition)) = found.and_then(|topic| Some((topic, topic.partition(at.partition)?)))
-    else {
-        let message = format!("there is no partition {index} of {topic}");
-        return Err(OpError::new(ErrorCode::UnknownTopicOrPartition, message));
+    may_change_factor: bool,
+) -> Result<Command, OpError> {
+    let number = u32::try_from(index).unwrap_or(u32::MAX);
+    let unknown = || refusal(&MetadataError::UnknownPartition(topic.to_owned(), number));
+    let found = image.topic(topic).ok_or_else(unknown)?;
+    let partition = found.partitions.get(number as usize).ok_or_else(unknown)?;
+    let target = match wanted {
+        None => None,
+        Some(wanted) => {
+            let wanted = brokers(wanted.iter().map(|broker| broker.0))?;
+            if !may_change_factor && wanted.len() != partition.wanted().len() {
+                return Err(OpError::new(
+                    ErrorCode::InvalidReplicationFactor,
+                    format!("{topic}/{index} has {} replicas", partition.wanted().len()),
+                ));
+            }
+            Some(target(image, found, partition, &wanted)?)
+        }
     };
-    let Some(wanted) = wanted else {
-        let message = format!("no replica of {topic}/{index} is being moved");
-        return Err(OpError::new(ErrorCode::NoReassignmentInProgress, message));
+    Ok(Command::Reassign { topic: topic.to_owned(), partition: number, target })
+}
+
+fn target(
+    image: &ClusterImage,
+    topic: &TopicImage,
+    partition: &PartitionImage,
+    wanted: &[i32],
+) -> Result<Vec<ReplicaSlot>, OpError> {
+    let wrong = |why: String| OpError::new(ErrorCode::InvalidReplicaAssignment, why);
+    let mut slots = Slots::default();
+    let mut nodes = BTreeSet::new();
+    let mut one = |broker: i32| {
+        let (node, core) =
+            image.broker(broker).ok_or_else(|| wrong(format!("there is no broker {broker}")))?;
+        let id = node.id.get();
+        if !nodes.insert(id) {
+            return Err(wrong(format!("two of these brokers are cores of node {id}")));
+        }
+        let slot = slots.of(topic, partition, id);
+        match (partition.replica_on(id), node.port_mode) {
+            (_, PortMode::Single) => Ok(slot),
+            (None, PortMode::PerCore) => {
+                Ok(ReplicaSlot { slot: slot_for(topic.id, core, node.core_count), ..slot })
+            }
+            (Some(replica), PortMode::PerCore) => match image.replica_broker(topic.id, replica) {
+                there if there == broker => Ok(slot),
+                there => Err(wrong(format!(
+                    "broker {there} has a replica, and one does not move between cores of a node"
+                ))),
+            },
+        }
     };
-    let impossible = |message: String| Err(OpError::new(ErrorCode::InvalidReplicaAssignment, message));
-    let brokers: BTreeSet<i32> = wanted.iter().map(|id| id.0).collect();
-    if brokers.is_empty() {
-        return impossible("a partition needs at least one replica".to_owned());
-    }
-    if brokers.len() < wanted.len() {
-        return impossible("a broker is named twice".to_owned());
-    }
-    let known: BTreeSet<i32> =
-        image.nodes.values().flat_map(|node| node.brokers()).map(|broker| broker.id).collect();
-    if let Some(unknown) = brokers.difference(&known).next() {
-        return impossible(format!("there is no broker {unknown}"));
-    }
-    let now: BTreeSet<i32> =
-        placement(image, found, partition).replicas.iter().map(|broker| broker.0).collect();
-    if now == brokers {
-        return Ok(());
-    }
-    impossible(format!("{topic}/{index} is on the brokers {now:?}; this version moves no replicas"))
+    wanted.iter().map(|broker| one(*broker)).collect()
+}
+
+/// Answers which replicas are being moved, of all partitions or of those that are named.
+pub fn list<D: Disk>(
+    shard: &Rc<Shard<D>>,
+    request: ListPartitionReassignmentsRequest,
+) -> ListPartitionReassignmentsResponse {
+    let image = shard.image();
+    let topics: Vec<OngoingTopicReassignment> = match request.topics {
+        None => image.topics.values().filter_map(|topic| moving(&image, topic, |_| true)).collect(),
+        Some(topics) => topics
+            .into_iter()
+            .filter_map(|asked| {
+                let is_asked = |index: i32| asked.partition_indexes.contains(&index);
+                moving(&image, image.topic(&asked.name)?, is_asked)
+            })
+            .collect(),
+    };
+    ListPartitionReassignmentsResponse::default().with_error_message(None).with_topics(topics)
+}
+
+fn moving(
+    image: &ClusterImage,
+    topic: &TopicImage,
+    is_asked: impl Fn(i32) -> bool,
+) -> Option<OngoingTopicReassignment> {
+    let broker = |replica: &ReplicaSlot| BrokerId(image.replica_broker(topic.id, replica));
+    let partitions = topic.indexes().map(|index| index.get() as i32).zip(&topic.partitions);
+    let moving: Vec<OngoingPartitionReassignment> = partitions
+        .filter(|(index, partition)| partition.is_moving() && is_asked(*index))
+        .map(|(index, partition)| {
+            OngoingPartitionReassignment::default()
+                .with_partition_index(index)
+                .with_replicas(partition.replicas.iter().map(broker).collect())
+                .with_adding_replicas(partition.adding().map(broker).collect())
+                .with_removing_replicas(partition.removing().map(broker).collect())
+        })
+        .collect();
+    let name = TopicName(StrBytes::from_string(topic.name.to_string()));
+    (!moving.is_empty()).then(|| OngoingTopicReassignment::default().with_name(name).with_partitions(moving))
 }

@@ -301,7 +301,8 @@ impl Session {
             self.touched.borrow_mut().push(slot);
         }
         let changed = std::mem::replace(&mut part.told, now) != now;
-        let has_more = found.is_none_or(|it| !it.batches.is_empty() || it.diverging.is_some());
+        let has_more =
+            found.is_none_or(|it| !it.batches.is_empty() || it.diverging.is_some() || it.nearer.is_some());
         changed || has_more
     }
 }
@@ -499,6 +500,7 @@ mod tests {
             aborted: Vec::new(),
             batches: if bytes.is_empty() { vec![] } else { vec![bytes::Bytes::from_static(bytes)] },
             diverging: None,
+            nearer: None,
         };
         let (slot, _) = session.parts.borrow().parts.iter().next().map(|(s, p)| (*s, p.index)).expect("one");
         let tell = |fetched: &Fetched| session.must_tell(slot, Some(fetched));

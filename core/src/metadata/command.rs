@@ -11,7 +11,9 @@ use super::{
     elections::{self, Elected, Election, InSyncChange},
     image::{ClusterImage, NodeImage, PartitionImage, PortMode, ReplicaSlot, TopicImage},
     name::check_topic_name,
+    placing,
     quota::QuotaChange,
+    reassign::{self, Finished},
     topic_config::TopicConfig,
 };
 
@@ -119,6 +121,32 @@ pub enum Command {
         /// Which.
         changes: Vec<InSyncChange>,
     },
+    /// Moves the replicas of a partition.
+    Reassign {
+        /// The topic's name.
+        topic: String,
+        /// The partition's index.
+        partition: u32,
+        /// Where they are to be, the preferred primary first; `None` takes the move under way back.
+        target: Option<Vec<ReplicaSlot>>,
+    },
+    /// Replicas that were on the move are where they were to go.
+    FinishReassign {
+        /// Which.
+        finished: Vec<Finished>,
+    },
+    /// A node is to give away all it has, or is to be as others again.
+    DrainNode {
+        /// The node's id.
+        node: u32,
+        /// Whether it is to give all away.
+        is_draining: bool,
+    },
+    /// A node is gone for good.
+    RemoveNode {
+        /// The node's id.
+        node: u32,
+    },
 }
 
 /// What a command that was applied answers.
@@ -172,6 +200,12 @@ pub enum MetadataError {
     /// Nobody who leads the metadata could be asked, or it did not answer.
     #[error("{0}")]
     Unavailable(String),
+    /// The topic has no such partition.
+    #[error("there is no partition {1} of '{0}'")]
+    UnknownPartition(String, u32),
+    /// A move that was to be taken back is not under way.
+    #[error("no replica of {0}/{1} is being moved")]
+    NothingMoves(String, u32),
 }
 
 /// Applies one command to an image.
@@ -243,6 +277,12 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
         Command::BeginElections { elections } => Ok(elections::begin(image, elections)),
         Command::EndElections { elected } => Ok(elections::end(image, elected)),
         Command::ChangeInSync { changes } => Ok(elections::change(image, changes)),
+        Command::Reassign { topic, partition, target } => {
+            reassign::begin(image, topic, *partition, target.as_deref())
+        }
+        Command::FinishReassign { finished } => Ok(reassign::finish(image, finished)),
+        Command::DrainNode { node, is_draining } => placing::drain(image, *node, *is_draining),
+        Command::RemoveNode { node } => placing::remove(image, *node),
     }
 }
 
@@ -284,9 +324,8 @@ fn create_topic(
         config,
         partitions: Vec::with_capacity(partition_count as usize),
     };
-    let nodes: Vec<u32> = image.nodes.keys().copied().collect();
     place_partitions(&mut topic, replicas);
-    deal_partitions(&mut topic, &nodes, usize::from(replication_factor), partition_count);
+    placing::grow(image, &mut topic, usize::from(replication_factor), partition_count)?;
     put(image, topic);
     Ok(Outcome::Topic(id))
 }
@@ -351,27 +390,6 @@ fn place_partitions(topic: &mut TopicImage, replicas: &[Vec<ReplicaSlot>]) {
     }
 }
 
-/// Deals partitions out to nodes in turn, and on each node to slots in turn, preferred primaries first.
-fn deal_partitions(topic: &mut TopicImage, nodes: &[u32], factor: usize, upto: u32) {
-    let mut slots: BTreeMap<u32, u32> = BTreeMap::new();
-    for replica in topic.partitions.iter().flat_map(|partition| &partition.replicas) {
-        let next = slots.entry(replica.node).or_default();
-        *next = (*next).max(replica.slot + 1);
-    }
-    for index in topic.partitions.len()..upto as usize {
-        let replicas: Vec<ReplicaSlot> = (0..factor)
-            .map(|turn| {
-                let node = nodes[(index + turn) % nodes.len()];
-                let next = slots.entry(node).or_default();
-                let slot = *next;
-                *next += 1;
-                ReplicaSlot { node, slot }
-            })
-            .collect();
-        topic.partitions.push(PartitionImage::new(replicas, topic.config.commit_quorum));
-    }
-}
-
 fn alter_topic(
     image: &mut ClusterImage,
     name: &str,
@@ -394,7 +412,7 @@ fn alter_topic(
 /// Takes over a topic whose overrides were changed, if they are valid.
 fn put_config(image: &mut ClusterImage, mut changed: TopicImage) -> Result<Outcome, MetadataError> {
     changed.config = TopicConfig::parse(&changed.overrides).map_err(MetadataError::InvalidConfig)?;
-    let factor = changed.partitions.first().map_or(1, |partition| partition.replicas.len() as u16);
+    let factor = changed.partitions.first().map_or(1, |partition| partition.wanted().len() as u16);
     check_replicas(image, factor, &changed.config)?;
     if let Some(first) = changed.partitions.first()
         && first.is_replicated()
@@ -440,11 +458,10 @@ fn grow_topic(
         )));
     }
     let mut grown = (*topic).clone();
-    let factor = grown.partitions.first().map_or(1, |partition| partition.replicas.len());
+    let factor = grown.partitions.first().map_or(1, |partition| partition.wanted().len());
     check_assignment(image, replicas, count as usize - grown.partitions.len(), factor)?;
-    let nodes: Vec<u32> = image.nodes.keys().copied().collect();
     place_partitions(&mut grown, replicas);
-    deal_partitions(&mut grown, &nodes, factor, count);
+    placing::grow(image, &mut grown, factor, count)?;
     let id = grown.id;
     put(image, grown);
     Ok(Outcome::Topic(id))
@@ -466,136 +483,5 @@ fn parse_id(id: &str) -> Result<TopicId, MetadataError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cluster(node_count: u32) -> ClusterImage {
-        let mut image = ClusterImage::default();
-        for node in 1..=node_count {
-            let start = Command::StartNode {
-                node,
-                host: "h".into(),
-                port: 1,
-                core_count: 2,
-                port_mode: PortMode::PerCore,
-                peer_address: String::new(),
-                rack: String::new(),
-            };
-            apply(&mut image, &start).expect("starts");
-        }
-        image
-    }
-
-    fn create(name: &str, partition_count: u32, replication_factor: u16) -> Command {
-        Command::CreateTopic {
-            name: name.into(),
-            id: TopicId::new([9; 16]).to_string(),
-            partition_count,
-            replication_factor,
-            overrides: BTreeMap::new(),
-            replicas: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn partitions_are_dealt_in_turn_over_nodes_and_slots() {
-        let mut image = cluster(3);
-        apply(&mut image, &create("t", 6, 2)).expect("creates");
-        let topic = image.topic("t").expect("is there").clone();
-        let leaders: Vec<u32> = topic.partitions.iter().map(|partition| partition.replicas[0].node).collect();
-        assert_eq!(leaders, [1, 2, 3, 1, 2, 3]);
-        for node in 1..=3 {
-            let mut slots: Vec<u32> = topic
-                .partitions
-                .iter()
-                .flat_map(|partition| &partition.replicas)
-                .filter(|replica| replica.node == node)
-                .map(|replica| replica.slot)
-                .collect();
-            slots.sort_unstable();
-            assert_eq!(slots, [0, 1, 2, 3]);
-        }
-    }
-
-    #[test]
-    fn growing_goes_on_where_creation_stopped() {
-        let mut image = cluster(1);
-        apply(&mut image, &create("t", 2, 1)).expect("creates");
-        apply(&mut image, &Command::GrowTopic { name: "t".into(), partition_count: 4, replicas: Vec::new() })
-            .expect("grows");
-        let slots: Vec<u32> =
-            image.topic("t").expect("is there").partitions.iter().map(|p| p.replicas[0].slot).collect();
-        assert_eq!(slots, [0, 1, 2, 3]);
-        let again = apply(
-            &mut image,
-            &Command::GrowTopic { name: "t".into(), partition_count: 4, replicas: Vec::new() },
-        );
-        assert!(matches!(again, Err(MetadataError::InvalidPartitionCount(_))));
-    }
-
-    #[test]
-    fn a_restarted_node_leads_in_a_new_epoch() {
-        let mut image = cluster(1);
-        apply(&mut image, &create("t", 1, 1)).expect("creates");
-        let start = Command::StartNode {
-            node: 1,
-            host: "h".into(),
-            port: 1,
-            core_count: 4,
-            port_mode: PortMode::Single,
-            peer_address: String::new(),
-            rack: String::new(),
-        };
-        apply(&mut image, &start).expect("restarts");
-        assert_eq!(image.topic("t").expect("is there").partitions[0].epoch, 1);
-        assert_eq!(image.topics_by_id.values().next().expect("is there").partitions[0].epoch, 1);
-    }
-
-    #[test]
-    fn refusals_change_nothing() {
-        let mut image = cluster(1);
-        apply(&mut image, &create("t", 1, 1)).expect("creates");
-        let before = format!("{image:?}");
-        for bad in [
-            create("t", 1, 1),
-            create("a b", 1, 1),
-            create("u", 0, 1),
-            create("u", PARTITION_COUNT_MAX + 1, 1),
-            create("u", 1, 2),
-            Command::DeleteTopic { name: "no".into() },
-            Command::AlterTopic {
-                name: "t".into(),
-                changes: BTreeMap::from([("durability".into(), Some("x".into()))]),
-            },
-            Command::AlterTopic {
-                name: "t".into(),
-                changes: BTreeMap::from([("min.insync.replicas".into(), Some("2".into()))]),
-            },
-        ] {
-            assert!(apply(&mut image, &bad).is_err(), "{bad:?}");
-            assert_eq!(format!("{image:?}"), before);
-        }
-    }
-
-    #[test]
-    fn deleted_topics_wait_for_their_files() {
-        let mut image = cluster(1);
-        apply(&mut image, &create("t", 1, 1)).expect("creates");
-        apply(&mut image, &Command::DeleteTopic { name: "t".into() }).expect("deletes");
-        assert!(image.topic("t").is_none() && image.topics_by_id.is_empty());
-        let id = *image.deleting.first_key_value().expect("waits").0;
-        let forget = |node| Command::ForgetTopic { id: id.to_string(), node };
-        apply(&mut image, &forget(7)).expect("does nothing");
-        assert!(!image.deleting.is_empty());
-        apply(&mut image, &forget(1)).expect("forgets");
-        assert!(image.deleting.is_empty());
-    }
-
-    #[test]
-    fn producer_ids_are_never_handed_out_twice() {
-        let mut image = cluster(1);
-        let take = Command::TakeProducerIds { count: 10 };
-        assert_eq!(apply(&mut image, &take), Ok(Outcome::ProducerIds(0)));
-        assert_eq!(apply(&mut image, &take), Ok(Outcome::ProducerIds(10)));
-    }
-}
+#[path = "command_tests.rs"]
+mod tests;

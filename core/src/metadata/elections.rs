@@ -77,6 +77,9 @@ impl PartitionImage {
             epoch: 0,
             electing: i32::from(is_replicated),
             lossy: 0,
+            target: Vec::new(),
+            origin: Vec::new(),
+            leaving: Vec::new(),
             replicas,
         }
     }
@@ -179,6 +182,8 @@ pub(super) fn change(image: &mut ClusterImage, changes: &[InSyncChange]) -> Outc
                 let in_sync = &leadership.grant().in_sync;
                 partition.isr = in_sync.members.iter().map(|node| node.get()).collect();
                 partition.isr_version = in_sync.version;
+                let isr = &partition.isr;
+                partition.leaving.retain(|replica| isr.contains(&replica.node));
             }
         },
     )
@@ -191,7 +196,7 @@ impl PartitionImage {
 }
 
 /// Edits partitions that are there, each topic copied once for as many of its partitions as come one after the other.
-fn edit<T>(
+pub(super) fn edit<T>(
     image: &mut ClusterImage,
     items: &[T],
     place: impl Fn(&T) -> (TopicId, u32),

@@ -73,6 +73,11 @@ impl NodeImage {
         })
     }
 
+    /// Where it stands, if that is said.
+    pub fn rack(&self) -> Option<&str> {
+        Some(self.rack.as_str()).filter(|rack| !rack.is_empty())
+    }
+
     /// Where a core of this node hears its peers.
     pub fn peer_address_of(&self, core: CoreId) -> Option<String> {
         let (host, port) = self.peer_address.rsplit_once(':')?;
@@ -111,6 +116,15 @@ pub struct PartitionImage {
     pub electing: i32,
     /// The last epoch that began with an election in which committed records may have been lost; 0 for none.
     pub lossy: i32,
+    /// The replicas that are to be while some are on the move (`replicas` has those of before, too); else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target: Vec<ReplicaSlot>,
+    /// The replicas before the move under way; else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub origin: Vec<ReplicaSlot>,
+    /// Replicas that are in sync and not among `replicas` any more, until the primary has taken them out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<ReplicaSlot>,
 }
 
 /// The leader of a partition that has none.
@@ -159,6 +173,8 @@ pub struct ClusterImage {
     pub index: u64,
     /// Registered nodes.
     pub nodes: BTreeMap<u32, Arc<NodeImage>>,
+    /// Nodes that are to give all they have away and get nothing.
+    pub draining: BTreeSet<u32>,
     /// Topics by name.
     pub topics: BTreeMap<Arc<str>, Arc<TopicImage>>,
     /// The same topics by id.
@@ -182,6 +198,11 @@ impl ClusterImage {
         self.topics_by_id.get(&id)
     }
 
+    /// How many nodes take new replicas.
+    pub fn up_count(&self) -> usize {
+        self.nodes.keys().filter(|node| !self.draining.contains(node)).count()
+    }
+
     /// The first producer id never handed out.
     pub fn producer_id_next(&self) -> ProducerId {
         ProducerId::new(self.producer_id_next)
@@ -190,9 +211,14 @@ impl ClusterImage {
     /// The core that serves a partition on `node`, or `None` when that node has no replica of it.
     pub fn core_on(&self, node: NodeId, at: TopicPartition) -> Option<CoreId> {
         let partition = self.topic_by_id(at.topic)?.partition(at.partition)?;
-        let replica = partition.replicas.iter().find(|replica| replica.node == node.get())?;
+        let replica = partition.replica_on(node.get())?;
         let core_count = self.nodes.get(&node.get())?.core_count;
         Some(core_of(at.topic, replica.slot, core_count))
+    }
+
+    /// The wire id of the broker that has a partition's replica on a node.
+    pub fn broker_on(&self, node: NodeId, at: TopicPartition) -> Option<i32> {
+        Some(self.nodes.get(&node.get())?.broker_id(self.core_on(node, at)?))
     }
 
     /// The wire id of the broker that leads a partition, or -1 while there is none.
@@ -200,8 +226,7 @@ impl ClusterImage {
         if partition.electing != 0 {
             return -1;
         }
-        let replica = partition.replicas.iter().find(|replica| replica.node == partition.leader);
-        match (replica, self.nodes.get(&partition.leader)) {
+        match (partition.replica_on(partition.leader), self.nodes.get(&partition.leader)) {
             (Some(replica), Some(node)) => node.broker_id(core_of(topic.id, replica.slot, node.core_count)),
             _ => -1,
         }

@@ -21,6 +21,8 @@ pub struct Snapshot {
     cluster_id: String,
     index: u64,
     nodes: Vec<Node>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    draining: BTreeSet<u32>,
     topics: Vec<Topic>,
     deleting: Vec<(String, BTreeSet<u32>)>,
     producer_id_next: i64,
@@ -88,6 +90,7 @@ impl Snapshot {
                     rack: node.rack.clone(),
                 })
                 .collect(),
+            draining: image.draining.clone(),
             topics: image
                 .topics
                 .values()
@@ -123,6 +126,7 @@ impl Snapshot {
             cluster_id: self.cluster_id.as_str().into(),
             index: self.index,
             producer_id_next: self.producer_id_next,
+            draining: self.draining,
             ..ClusterImage::default()
         };
         for node in self.nodes {

@@ -11,7 +11,10 @@ use heddle_proto::{
 
 use crate::{
     admin::status::latency_json,
-    metadata::{ClusterImage, Command, MetadataError, TopicImage, topic_config},
+    cluster::message,
+    metadata::{
+        ClusterImage, Command, MetadataError, Outcome, ReplicaSlot, TopicImage, placing::Slots, topic_config,
+    },
     partition::transactions::Isolation,
     shard::{Shard, request::OpError, topics::NewTopic, topics::refusal},
 };
@@ -55,10 +58,43 @@ pub async fn answer<D: Disk>(shard: &Rc<Shard<D>>, request: Request) -> Result<R
             let (id, epoch) = shard.new_producer().await?;
             Ok(Reply::Producer { id, epoch })
         }
-        Request::ClusterStatus {} => Ok(Reply::ClusterStatus { json: shard.status_json() }),
+        Request::ClusterStatus {} => Ok(Reply::ClusterStatus { json: shard.status_json().await }),
+        Request::DrainNode { node, is_draining } => {
+            done(shard.propose(Command::DrainNode { node: node.get(), is_draining }).await)
+        }
+        Request::RemoveNode { node } => remove_node(shard, node.get()).await,
+        Request::MoveReplicas { topic, partition, nodes } => {
+            let nodes: Vec<u32> = nodes.iter().map(|node| node.get()).collect();
+            let target = (!nodes.is_empty()).then(|| target(&shard.image(), &topic, partition, &nodes));
+            let partition = partition.get();
+            done(shard.propose(Command::Reassign { topic, partition, target }).await)
+        }
         Request::Latency {} => Ok(Reply::Latency { json: latency_json(shard).await }),
         other => Err(OpError::new(ErrorCode::InvalidRequest, format!("unexpected request {other:?}"))),
     }
+}
+
+fn done(outcome: Result<Outcome, MetadataError>) -> Result<Reply, OpError> {
+    outcome.map(|_| Reply::Done {}).map_err(|error| refusal(&error))
+}
+
+async fn remove_node<D: Disk>(shard: &Rc<Shard<D>>, node: u32) -> Result<Reply, OpError> {
+    match shard.ask_leader(message::Request::Remove(node)).await {
+        message::Reply::Done => Ok(Reply::Done {}),
+        message::Reply::Refused(why) => Err(OpError::new(ErrorCode::InvalidRequest, why)),
+        other => {
+            Err(OpError::new(ErrorCode::CoordinatorNotAvailable, format!("unexpected answer {other:?}")))
+        }
+    }
+}
+
+/// Where replicas go on these nodes: a partition that is not there is refused later.
+fn target(image: &ClusterImage, topic: &str, partition: PartitionIndex, nodes: &[u32]) -> Vec<ReplicaSlot> {
+    let found = image.topic(topic).and_then(|topic| Some((topic, topic.partition(partition)?)));
+    let mut slots = Slots::default();
+    found.map_or_else(Vec::new, |(topic, partition)| {
+        nodes.iter().map(|node| slots.of(topic, partition, *node)).collect()
+    })
 }
 
 fn hello<D: Disk>(shard: &Rc<Shard<D>>, version: u16, cluster: Option<String>) -> Result<Reply, OpError> {

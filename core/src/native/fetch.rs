@@ -15,7 +15,11 @@ use crate::{
     admin::stages::Arrival,
     partition::transactions::Isolation,
     runtime::Queue,
-    shard::{Shard, fetch::FetchLimits, request::FetchFrom},
+    shard::{
+        Shard,
+        fetch::FetchLimits,
+        request::{FetchFrom, Reach},
+    },
 };
 
 /// How much of a connection's room for replies one fetch takes in advance, at most: a client that sends many fetches and
@@ -58,6 +62,7 @@ pub async fn handle<D: Disk>(
         last_epoch: None,
         isolation: Isolation::ReadUncommitted,
         bytes_max,
+        reach: Reach::Leader,
     };
     let limits = FetchLimits {
         bytes_min: wanted.bytes_min as usize,

@@ -23,7 +23,7 @@ use crate::{
     shard::{
         Shard,
         fetch::{FetchLimits, WAIT_MAX},
-        request::{FetchFrom, OpError},
+        request::{FetchFrom, OpError, Reach},
     },
 };
 
@@ -183,6 +183,7 @@ impl Subscription {
                 last_epoch: None,
                 isolation: Isolation::ReadUncommitted,
                 bytes_max,
+                reach: Reach::Leader,
             };
             let limits = FetchLimits { bytes_min: 1, bytes_max, wait: LOOK };
             let (mut results, times) = shard.fetch(vec![from], limits).await;

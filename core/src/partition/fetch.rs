@@ -7,7 +7,7 @@ use heddle_log_store::{Aborted, Disk, ReadError};
 use heddle_proto::{
     batch::BatchHeader,
     error::ErrorCode,
-    ids::{Epoch, Offset},
+    ids::{Epoch, NodeId, Offset},
 };
 
 use super::{Partition, transactions::Isolation};
@@ -79,6 +79,8 @@ pub struct Fetched {
     /// Where the reader's log and this one part, when it said in which epoch its last record is and that does not fit.
     /// There are no batches then.
     pub diverging: Option<(Epoch, Offset)>,
+    /// The node whose replica is nearer to the reader and has what it asks for. There are no batches then.
+    pub nearer: Option<NodeId>,
 }
 
 impl Fetched {
@@ -164,7 +166,7 @@ impl<D: Disk> Partition<D> {
             Isolation::ReadUncommitted => Vec::new(),
             Isolation::ReadCommitted => self.aborted(from, &batches).await?,
         };
-        Ok(Fetched { committed, start, stable, aborted, batches, diverging: None })
+        Ok(Fetched { committed, start, stable, aborted, batches, diverging: None, nearer: None })
     }
 
     /// The aborted transactions with records among batches that were read from `from` on.
@@ -196,6 +198,23 @@ impl<D: Disk> Partition<D> {
             aborted: Vec::new(),
             batches: Vec::new(),
             diverging: Some((epoch, end)),
+            nearer: None,
         }))
+    }
+
+    /// Sends a reader to the replica on another node, if that is known to have what comes before `from`.
+    pub fn send_to(&self, node: NodeId, from: Offset) -> Option<Fetched> {
+        if !self.replica_holds(node, from) || from < self.start() {
+            return None;
+        }
+        Some(Fetched {
+            committed: self.committed(),
+            start: self.start(),
+            stable: self.stable(),
+            aborted: Vec::new(),
+            batches: Vec::new(),
+            diverging: None,
+            nearer: Some(node),
+        })
     }
 }

@@ -14,7 +14,7 @@ use bytes::BytesMut;
 use heddle_log_store::{Disk, LogId};
 use heddle_proto::{
     batch::{BatchHeader, Outcome},
-    ids::{Epoch, Offset},
+    ids::{Epoch, NodeId, Offset},
 };
 use heddle_replication::io::Refusal;
 use heddle_replication_driver::ProduceError as ReplicaError;
@@ -110,6 +110,13 @@ impl<D: Disk> Partition<D> {
     /// Whether clients write and read here.
     pub fn leads(&self) -> bool {
         self.replicated.as_ref().is_none_or(|replicated| replicated.leads.get())
+    }
+
+    /// Whether this is the primary's replica, and the one on `node` has acknowledged everything before `offset`.
+    pub(super) fn replica_holds(&self, node: NodeId, offset: Offset) -> bool {
+        let Some(replicated) = &self.replicated else { return false };
+        let held = replicated.runner.look(|driver| driver.replica(self.at)?.primary()?.held(node));
+        held.is_some_and(|held| held >= offset)
     }
 
     /// From now on clients may use this replica, or may not: then nobody waits here any more.

@@ -8,17 +8,20 @@ use std::{
 };
 
 use heddle_log_store::Disk;
-use heddle_proto::ids::{CoreId, Offset, TopicPartition};
+use heddle_proto::{
+    error::ErrorCode,
+    ids::{CoreId, Offset, TopicPartition},
+};
 
 use super::{
     Shard,
     fetch_set::FetchSet,
     produce::stopping,
-    request::{CoreReply, CoreRequest, FetchFrom, OpError},
+    request::{CoreReply, CoreRequest, FetchFrom, OpError, Reach},
 };
 use crate::{
     admin::stages::FetchTimes,
-    partition::fetch::Fetched,
+    partition::{Partition, fetch::Fetched},
     runtime::{
         time,
         watch::{Flag, Watch},
@@ -27,6 +30,9 @@ use crate::{
 
 /// The longest a fetch waits, whatever the client asks: a bound on what a client that went away leaves behind.
 pub const WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// Whoever waits here may wait at a backup, too.
+const IN_SYNC: Reach = Reach::InSync { nearer: None };
 
 /// How much a fetch wants and how long it waits for that.
 #[derive(Clone, Copy, Debug)]
@@ -60,8 +66,9 @@ impl Look {
     /// Whether the client gets its answer now: there is as much as it wants or as memory allows, or something that it
     /// must be told.
     fn is_enough(&self, bytes_min: usize) -> bool {
-        let must_be_told =
-            |result: &Result<Fetched, OpError>| result.as_ref().map_or(true, |f| f.diverging.is_some());
+        let must_be_told = |result: &Result<Fetched, OpError>| {
+            result.as_ref().map_or(true, |f| f.diverging.is_some() || f.nearer.is_some())
+        };
         self.bytes >= bytes_min.min(self.claimed_bytes) || self.results.iter().any(must_be_told)
     }
 
@@ -199,10 +206,10 @@ impl<D: Disk> Shard<D> {
 
     /// Watches a partition of this core from what was seen of it.
     fn watch_one(&self, set: &mut FetchSet, slot: u32, at: TopicPartition, seen: Offset) {
-        if self.owner(at) != Ok(self.core()) {
+        if self.reader(at, IN_SYNC) != Ok(self.core()) {
             return;
         }
-        if let (Ok(partition), Some(flag)) = (self.partition(at), set.begin_watch(slot)) {
+        if let (Ok(partition), Some(flag)) = (self.readable(at, IN_SYNC), set.begin_watch(slot)) {
             partition.watch(&flag);
             if partition.committed() != seen {
                 flag.raise();
@@ -219,7 +226,7 @@ impl<D: Disk> Shard<D> {
         deadline: Instant,
     ) {
         let timeout = deadline.saturating_duration_since(Instant::now());
-        for (core, indexes) in self.by_owner(wanted, |(_, from)| from.at) {
+        for (core, indexes) in self.by(wanted, |(_, from)| self.reader(from.at, from.reach)) {
             if core == self.core() {
                 continue;
             }
@@ -240,15 +247,17 @@ impl<D: Disk> Shard<D> {
     }
 
     async fn fetch_once(self: &Rc<Self>, partitions: &[FetchFrom], bytes_max: usize) -> FetchResults {
-        let groups = self.by_owner(partitions, |from| from.at);
+        let groups = self.by(partitions, |from| self.reader(from.at, from.reach));
         if let [(core, indexes)] = groups.as_slice()
             && *core == self.core()
             && indexes.len() == partitions.len()
         {
             return self.fetch_here(partitions, bytes_max, true).await;
         }
-        let mut results: FetchResults =
-            partitions.iter().map(|from| Err(self.owner(from.at).err().unwrap_or_else(stopping))).collect();
+        let mut results: FetchResults = partitions
+            .iter()
+            .map(|from| Err(self.reader(from.at, from.reach).err().unwrap_or_else(stopping)))
+            .collect();
         let (mut left, mut is_first) = (bytes_max, true);
         for (core, indexes) in groups {
             let wanted: Vec<FetchFrom> = indexes.iter().map(|index| partitions[*index]).collect();
@@ -260,6 +269,37 @@ impl<D: Disk> Shard<D> {
             }
         }
         results
+    }
+
+    /// The core of this node that answers a fetch.
+    ///
+    /// # Errors
+    /// When no replica here may.
+    fn reader(&self, at: TopicPartition, reach: Reach) -> Result<CoreId, OpError> {
+        let refused = match self.owner(at) {
+            Err(refused) if reach != Reach::Leader => refused,
+            result => return result,
+        };
+        let image = self.image();
+        let partition = image.topic_by_id(at.topic).and_then(|topic| topic.partition(at.partition));
+        let is_in_sync = partition.is_some_and(|it| it.is_replicated() && it.isr.contains(&self.node.get()));
+        let core = image.core_on(self.node, at).filter(|_| is_in_sync);
+        core.ok_or(refused)
+    }
+
+    /// The replica of this core that answers a fetch.
+    ///
+    /// # Errors
+    /// When none may.
+    fn readable(&self, at: TopicPartition, reach: Reach) -> Result<Rc<Partition<D>>, OpError> {
+        let refused = match self.partition(at) {
+            Err(refused) if reach != Reach::Leader => refused,
+            result => return result,
+        };
+        if self.reader(at, reach)? != self.core() {
+            return Err(refused);
+        }
+        self.partitions.borrow().get(&at).cloned().ok_or(refused)
     }
 
     async fn fetch_from(
@@ -302,11 +342,25 @@ impl<D: Disk> Shard<D> {
     }
 
     async fn fetch_one(&self, from: &FetchFrom, left: usize, at_least_one: bool) -> Result<Fetched, OpError> {
-        let partition = self.partition(from.at)?;
+        let partition = self.readable(from.at, from.reach)?;
+        let leads = partition.leads();
         let refusal = |error: crate::partition::fetch::FetchError| {
-            OpError::new(error.code(), format!("{}/{}: {error}", partition.topic, from.at.partition))
+            let code = match error.code() {
+                // The leader is ahead of this replica: what is not here yet may be there.
+                ErrorCode::OffsetOutOfRange if !leads && from.offset > partition.start() => {
+                    ErrorCode::OffsetNotAvailable
+                }
+                code => code,
+            };
+            OpError::new(code, format!("{}/{}: {error}", partition.topic, from.at.partition))
         };
         partition.check_epoch(from.epoch).map_err(refusal)?;
+        if let Reach::InSync { nearer: Some(node) } = from.reach
+            && leads
+            && let Some(sent) = partition.send_to(node, from.offset)
+        {
+            return Ok(sent);
+        }
         if let Some(last) = from.last_epoch
             && let Some(diverging) = partition.diverging(last, from.offset).map_err(refusal)?
         {
@@ -331,7 +385,7 @@ impl<D: Disk> Shard<D> {
         let watch = Watch::new();
         let mut flags: Vec<Rc<Flag>> = Vec::with_capacity(partitions.len());
         for (at, seen) in partitions {
-            match self.partition(at) {
+            match self.readable(at, IN_SYNC) {
                 Ok(partition) if partition.committed() <= seen => {
                     let flag = watch.flag(0);
                     partition.watch(&flag);
@@ -349,9 +403,14 @@ impl<D: Disk> Shard<D> {
         items: &[T],
         at: impl Fn(&T) -> TopicPartition,
     ) -> Vec<(CoreId, Vec<usize>)> {
+        self.by(items, |item| self.owner(at(item)))
+    }
+
+    /// The cores that items belong to, each with the places of its items.
+    fn by<T>(&self, items: &[T], owner: impl Fn(&T) -> Result<CoreId, OpError>) -> Vec<(CoreId, Vec<usize>)> {
         let mut groups: Vec<(CoreId, Vec<usize>)> = Vec::new();
         for (index, item) in items.iter().enumerate() {
-            let Ok(core) = self.owner(at(item)) else { continue };
+            let Ok(core) = owner(item) else { continue };
             match groups.iter_mut().find(|(known, _)| *known == core) {
                 Some((_, indexes)) => indexes.push(index),
                 None => groups.push((core, vec![index])),

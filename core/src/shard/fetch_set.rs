@@ -118,7 +118,7 @@ impl FetchSet {
     /// Takes note of what a look found. `from` is what was asked then: it may have been changed meanwhile.
     pub fn settle(&mut self, slot: u32, from: &FetchFrom, result: &Result<Fetched, OpError>) {
         let Some(item) = self.items.get_mut(&slot) else { return };
-        if let Err(_) | Ok(Fetched { diverging: Some(_), .. }) = result {
+        if let Err(_) | Ok(Fetched { diverging: Some(_), .. } | Fetched { nearer: Some(_), .. }) = result {
             // Who owns the partition may have changed: it is watched anew when it can be read again.
             item.flag = None;
         }
@@ -131,7 +131,10 @@ impl FetchSet {
 
 /// Whether there is nothing to read from there, now.
 pub fn is_idle(from: &FetchFrom, fetched: &Fetched) -> bool {
-    fetched.diverging.is_none() && fetched.batches.is_empty() && fetched.committed == from.offset
+    fetched.diverging.is_none()
+        && fetched.nearer.is_none()
+        && fetched.batches.is_empty()
+        && fetched.committed == from.offset
 }
 
 #[cfg(test)]
@@ -140,7 +143,7 @@ mod tests {
     use heddle_proto::ids::{Offset, PartitionIndex, TopicId, TopicPartition};
 
     use super::*;
-    use crate::partition::transactions::Isolation;
+    use crate::{partition::transactions::Isolation, shard::request::Reach};
 
     fn from(index: u32, offset: i64) -> FetchFrom {
         FetchFrom {
@@ -150,13 +153,14 @@ mod tests {
             last_epoch: None,
             isolation: Isolation::ReadUncommitted,
             bytes_max: 100,
+            reach: Reach::Leader,
         }
     }
 
     fn found(committed: i64, batches: Vec<Bytes>) -> Result<Fetched, OpError> {
         let committed = Offset::new(committed);
         let (start, stable, aborted) = (Offset::ZERO, committed, Vec::new());
-        Ok(Fetched { committed, start, stable, aborted, batches, diverging: None })
+        Ok(Fetched { committed, start, stable, aborted, batches, diverging: None, nearer: None })
     }
 
     fn slots(set: &mut FetchSet) -> Vec<u32> {

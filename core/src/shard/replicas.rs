@@ -56,6 +56,8 @@ pub struct Replicas<D: Disk + 'static> {
     damaged: RefCell<BTreeSet<TopicPartition>>,
     stopped: Cell<usize>,
     is_in_touch: Cell<bool>,
+    /// Logs of replicas that have gone elsewhere, while they are being deleted.
+    deleting: RefCell<BTreeSet<TopicPartition>>,
 }
 
 /// Where the promises of a core are.
@@ -91,6 +93,7 @@ impl<D: Disk + 'static> Replicas<D> {
             damaged: RefCell::default(),
             stopped: Cell::new(0),
             is_in_touch: Cell::new(true),
+            deleting: RefCell::default(),
         }
     }
 
@@ -175,7 +178,9 @@ impl<D: Disk + 'static> Shard<D> {
             for (index, partition) in topic.partitions.iter().enumerate().filter(|(_, it)| it.is_replicated())
             {
                 let at = TopicPartition::new(topic.id, PartitionIndex::new(index as u32));
-                if image.core_on(self.node, at) != Some(self.core()) {
+                if image.core_on(self.node, at) != Some(self.core())
+                    || self.replicas.deleting.borrow().contains(&at)
+                {
                     continue;
                 }
                 here.insert(at);
@@ -188,11 +193,48 @@ impl<D: Disk + 'static> Shard<D> {
         }
         let gone: Vec<TopicPartition> =
             self.replicas.told.borrow().keys().filter(|at| !here.contains(at)).copied().collect();
-        for at in gone {
-            self.replicas.told.borrow_mut().remove(&at);
-            self.replicas.runner.with(|driver, _| driver.remove(at));
+        for at in &gone {
+            self.replicas.told.borrow_mut().remove(at);
+            self.replicas.runner.with(|driver, _| driver.remove(*at));
         }
+        self.delete_moved(gone);
         self.follow_peers(&image);
+    }
+
+    /// Deletes the logs of those of these partitions that are still there, but not on this node any more.
+    pub fn delete_moved(self: &Rc<Self>, logs: Vec<TopicPartition>) {
+        let image = self.image();
+        let is_known = |at: &TopicPartition| {
+            image.topic_by_id(at.topic).is_some_and(|topic| topic.partition(at.partition).is_some())
+        };
+        let moved = logs.into_iter().filter(|at| is_known(at) && image.core_on(self.node, *at).is_none());
+        for at in moved {
+            if !self.replicas.deleting.borrow_mut().insert(at) {
+                continue;
+            }
+            self.close_moved(at);
+            let shard = self.clone();
+            self.queues.spawn(Queue::Control, async move {
+                match shard.store.delete(at).await {
+                    Ok(()) => tracing::info!(topic = %at.topic, partition = %at.partition, "a replica has gone to another node; its files are deleted"),
+                    Err(error) => tracing::warn!(topic = %at.topic, partition = %at.partition, %error, "files of a replica that has gone stay for now"),
+                }
+                shard.replicas.deleting.borrow_mut().remove(&at);
+                // Meanwhile it may have been given back.
+                if !shard.is_stopping() {
+                    shard.follow_replicas();
+                }
+            });
+        }
+    }
+
+    fn close_moved(&self, at: TopicPartition) {
+        let opened = self.partitions.borrow_mut().remove(&at);
+        if let Some(opened) = opened {
+            opened.lead(false);
+            self.hooks.detach(opened.log().id());
+            opened.close();
+        }
     }
 
     fn tell_replica(
@@ -299,7 +341,8 @@ fn place(
     partition: &PartitionImage,
 ) -> (BTreeSet<NodeId>, BTreeMap<NodeId, CoreId>) {
     let nodes = partition.replicas.iter().map(|replica| NodeId::new(replica.node)).collect();
-    let cores = partition.replicas.iter().filter_map(|replica| {
+    let all = partition.replicas.iter().chain(&partition.leaving);
+    let cores = all.filter_map(|replica| {
         let node = image.nodes.get(&replica.node)?;
         Some((NodeId::new(replica.node), core_of(topic.id, replica.slot, node.core_count)))
     });

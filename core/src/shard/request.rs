@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use bytes::BytesMut;
 use heddle_proto::{
     error::ErrorCode,
-    ids::{CoreId, Epoch, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicPartition},
+    ids::{CoreId, Epoch, NodeId, Offset, ProducerEpoch, ProducerId, Timestamp, TopicId, TopicPartition},
     native::StartFrom,
 };
 
 use crate::{
     admin::{metrics::CoreReport, stages::AppendTimes},
-    cluster::{message::Reply as NodeReply, note::Note, remote::Ask},
+    cluster::{self, message::Reply as NodeReply, note::Note, remote::Ask},
     coordinator::group::{
         Call,
         message::{ListGroups, ListedGroup},
@@ -75,6 +75,21 @@ pub struct FetchFrom {
     pub isolation: Isolation,
     /// At most this much of this partition (but at least one batch).
     pub bytes_max: usize,
+    /// Which replicas may answer.
+    pub reach: Reach,
+}
+
+/// Which replicas may answer a fetch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// The leader alone.
+    #[default]
+    Leader,
+    /// Any that is in sync: the client reads from the replica that is near it (KIP-392).
+    InSync {
+        /// The node whose replica is near the client, where the leader is not: the leader sends it there.
+        nearer: Option<NodeId>,
+    },
 }
 
 /// What is known about a partition.
@@ -196,6 +211,8 @@ pub enum CoreRequest {
     Purge(TopicId),
     /// A change of metadata; answered by core 0.
     Propose(Command),
+    /// A question to whoever leads the metadata; answered by core 0.
+    AskLeader(cluster::message::Request),
     /// A connection that belongs to this core.
     Adopt(crate::shard::handoff::Handoff),
     /// A call to the coordinator of a group; its result comes back as a [`CoreRequest::GroupReply`].
@@ -270,6 +287,8 @@ pub enum CoreReply {
     Producers(Result<Vec<ProducerFacts>, OpError>),
     /// To `Propose`.
     Proposed(Result<Outcome, MetadataError>),
+    /// To `AskLeader`.
+    LeaderSays(cluster::message::Reply),
     /// To `ListGroups`.
     GroupsListed(Result<Vec<ListedGroup>, ErrorCode>),
     /// To `ListTransactions`.

@@ -87,6 +87,9 @@ impl<D: Disk> Shard<D> {
                     None => Err(MetadataError::Closing),
                 })
             })),
+            CoreRequest::AskLeader(request) => {
+                Answer::Later(Box::pin(async move { CoreReply::LeaderSays(shard.ask_leader(request).await) }))
+            }
             CoreRequest::Adopt(handoff) => {
                 crate::boot::listen::adopt(self, handoff);
                 Answer::Now(CoreReply::Done)

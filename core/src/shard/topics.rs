@@ -10,6 +10,7 @@ use super::{
     request::{CoreReply, CoreRequest, OpError},
 };
 use crate::{
+    cluster::message::{Reply, Request},
     metadata::{
         ClusterImage, Command, MetadataError, Outcome, PortMode, ReplicaSlot, TopicImage, command::apply,
         image::slot_for, internal::InternalTopic, name::check_topic_name,
@@ -57,6 +58,17 @@ impl<D: Disk> Shard<D> {
         match self.mesh.ask(super::CoreId::new(0), CoreRequest::Propose(command)).await {
             Ok(CoreReply::Proposed(result)) => result,
             Ok(_) | Err(PeerStopped(_)) => Err(MetadataError::Closing),
+        }
+    }
+
+    /// Asks whoever leads the metadata.
+    pub async fn ask_leader(&self, request: Request) -> Reply {
+        if let Some(session) = &self.metadata {
+            return session.ask_leader(request).await;
+        }
+        match self.mesh.ask(super::CoreId::new(0), CoreRequest::AskLeader(request)).await {
+            Ok(CoreReply::LeaderSays(reply)) => reply,
+            Ok(_) | Err(PeerStopped(_)) => Reply::Refused(MetadataError::Closing.to_string()),
         }
     }
 
@@ -119,12 +131,16 @@ impl<D: Disk> Shard<D> {
         if self.image().topic(topic.name()).is_some() {
             return Ok(());
         }
+        let replication_factor = InternalTopic::replication_factor(self.image().up_count());
+        let mut overrides = with_node_defaults(&self.config, topic.overrides());
+        let (quorum, value) = InternalTopic::commit_quorum(replication_factor);
+        overrides.insert(quorum, value);
         let command = Command::CreateTopic {
             name: topic.name().to_owned(),
             id: TopicId::from_bytes(*uuid::Uuid::new_v4().as_bytes()).to_string(),
             partition_count,
-            replication_factor: self.config.replication_factor_default,
-            overrides: with_node_defaults(&self.config, topic.overrides()),
+            replication_factor,
+            overrides,
             replicas: Vec::new(),
         };
         match self.propose_topic(command).await {
@@ -252,13 +268,16 @@ pub fn with_node_defaults(
 /// The refusal of a metadata change as a client sees it.
 pub fn refusal(error: &MetadataError) -> OpError {
     let code = match error {
-        MetadataError::UnknownTopic(_) => ErrorCode::UnknownTopicOrPartition,
+        MetadataError::UnknownTopic(_) | MetadataError::UnknownPartition(..) => {
+            ErrorCode::UnknownTopicOrPartition
+        }
         MetadataError::TopicExists(_) => ErrorCode::TopicAlreadyExists,
         MetadataError::InvalidTopicName(_) => ErrorCode::InvalidTopicException,
         MetadataError::InvalidConfig(_) => ErrorCode::InvalidConfig,
         MetadataError::InvalidPartitionCount(_) => ErrorCode::InvalidPartitions,
         MetadataError::InvalidReplicationFactor { .. } => ErrorCode::InvalidReplicationFactor,
         MetadataError::InvalidAssignment(_) => ErrorCode::InvalidReplicaAssignment,
+        MetadataError::NothingMoves(..) => ErrorCode::NoReassignmentInProgress,
         MetadataError::InvalidRequest(_) => ErrorCode::InvalidRequest,
         MetadataError::Closing | MetadataError::Unavailable(_) => ErrorCode::CoordinatorNotAvailable,
     };

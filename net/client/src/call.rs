@@ -232,6 +232,13 @@ pub(crate) fn deleted_records(reply: Reply, _: Bytes) -> Result<Offset, Reply> {
     }
 }
 
+pub(crate) fn done(reply: Reply, _: Bytes) -> Result<(), Reply> {
+    match reply {
+        Reply::Done {} => Ok(()),
+        other => Err(other),
+    }
+}
+
 pub(crate) fn latency(reply: Reply, _: Bytes) -> Result<String, Reply> {
     match reply {
         Reply::Latency { json } => Ok(json),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use heddle_proto::native::{Reply, Request, StartFrom};
-use heddle_proto::{Epoch, Offset, PartitionIndex, TopicId};
+use heddle_proto::{Epoch, NodeId, Offset, PartitionIndex, TopicId};
 
 use crate::call::{
     self, Call, Fetched, Listed, Metadata, Produced, ProducerIdentity, TopicDescription, Welcome,
@@ -243,6 +243,22 @@ impl Client {
     /// The state of the cluster as a JSON document.
     pub fn cluster_status(&self) -> Call<String> {
         self.ask(Request::ClusterStatus {}, call::cluster_status)
+    }
+
+    /// Has a node give all its replicas away and get none, or be as others again.
+    pub fn drain_node(&self, node: NodeId, is_draining: bool) -> Call<()> {
+        self.ask(Request::DrainNode { node, is_draining }, call::done)
+    }
+
+    /// Takes a node that is stopped and holds nothing out of the cluster for good.
+    pub fn remove_node(&self, node: NodeId) -> Call<()> {
+        self.ask(Request::RemoveNode { node }, call::done)
+    }
+
+    /// Begins to move the replicas of a partition to these nodes, the preferred primary first; without nodes the move
+    /// under way is taken back.
+    pub fn move_replicas(&self, topic: &str, partition: PartitionIndex, nodes: Vec<NodeId>) -> Call<()> {
+        self.ask(Request::MoveReplicas { topic: topic.to_owned(), partition, nodes }, call::done)
     }
 
     /// Asks for the stage histograms of the broker at the other end, as a JSON document (docs/operations.md).

@@ -62,6 +62,13 @@ pub fn requests() -> Vec<Request> {
         Request::InitProducer {},
         Request::ClusterStatus {},
         Request::Latency {},
+        Request::DrainNode { node: NodeId::new(3), is_draining: true },
+        Request::RemoveNode { node: NodeId::new(3) },
+        Request::MoveReplicas {
+            topic: "orders".into(),
+            partition: PartitionIndex::new(4),
+            nodes: vec![NodeId::new(3), NodeId::new(1)],
+        },
     ]
 }
 
@@ -97,6 +104,7 @@ pub fn replies() -> Vec<Reply> {
         Reply::DeletedRecords { start: Offset::new(500) },
         Reply::ClusterStatus { json: "{\"nodes\":[]}".into() },
         Reply::Latency { json: "{\"cores\":[]}".into() },
+        Reply::Done {},
     ]
 }
 

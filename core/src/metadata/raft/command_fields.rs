@@ -10,6 +10,7 @@ use crate::{
         elections::{Elected, Election, InSyncChange},
         image::ReplicaSlot,
         quota::{Entity, Limited, QuotaChange, Who},
+        reassign::Finished,
     },
 };
 
@@ -27,6 +28,10 @@ enum_fields!(Command {
     10 => BeginElections { elections },
     11 => EndElections { elected },
     12 => ChangeInSync { changes },
+    13 => Reassign { topic, partition, target },
+    14 => FinishReassign { finished },
+    15 => DrainNode { node, is_draining },
+    16 => RemoveNode { node },
 });
 
 enum_fields!(Outcome {
@@ -47,6 +52,8 @@ enum_fields!(MetadataError {
     7 => InvalidRequest(why),
     8 => Closing,
     9 => Unavailable(why),
+    10 => UnknownPartition(topic, partition),
+    11 => NothingMoves(topic, partition),
 });
 
 enum_fields!(PortMode { 0 => PerCore, 1 => Single });
@@ -56,6 +63,7 @@ struct_fields!(ReplicaSlot { node, slot });
 struct_fields!(Election { topic, partition, after });
 struct_fields!(Elected { topic, partition, epoch, leader, life, is_lossy });
 struct_fields!(InSyncChange { topic, partition, epoch, version, from, members });
+struct_fields!(Finished { topic, partition, target });
 struct_fields!(Entity { user, client });
 struct_fields!(QuotaChange { entity, changes });
 
@@ -130,6 +138,17 @@ mod tests {
             Command::ReplaceTopicConfig { name: text("t"), overrides },
             Command::ChangeQuota { change },
             Command::TakeProducerIds { count: 1000 },
+            Command::Reassign {
+                topic: text("t"),
+                partition: 1,
+                target: Some(vec![ReplicaSlot { node: 4, slot: 2 }]),
+            },
+            Command::Reassign { topic: text("t"), partition: 1, target: None },
+            Command::FinishReassign {
+                finished: vec![Finished { topic: TopicId::new([3; 16]), partition: 1, target: vec![4, 2] }],
+            },
+            Command::DrainNode { node: 4, is_draining: true },
+            Command::RemoveNode { node: 4 },
         ]
     }
 
@@ -150,13 +169,15 @@ mod tests {
 
     #[test]
     fn every_answer_comes_back() {
-        let answers: [Result<Outcome, MetadataError>; 6] = [
+        let answers: [Result<Outcome, MetadataError>; 8] = [
             Ok(Outcome::Done),
             Ok(Outcome::Topic(TopicId::new([9; 16]))),
             Ok(Outcome::ProducerIds(-1)),
             Ok(Outcome::Life(2)),
             Err(MetadataError::InvalidReplicationFactor { wanted: 3, available: 1 }),
             Err(MetadataError::Closing),
+            Err(MetadataError::UnknownPartition("t".to_owned(), 7)),
+            Err(MetadataError::NothingMoves("t".to_owned(), 7)),
         ];
         for answer in answers {
             let mut bytes = Vec::new();

@@ -86,6 +86,7 @@ fn control_reply(frame: &fb::ReplyHeader<'_>) -> Option<Reply> {
         fb::ReplyBody::LatencyReply => {
             frame.body_as_latency_reply().map(|body| Reply::Latency { json: text(body.json()) })
         }
+        fb::ReplyBody::DoneReply => Some(Reply::Done {}),
         _ => None,
     }
 }

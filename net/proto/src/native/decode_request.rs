@@ -3,7 +3,7 @@
 use super::decode::{root, start_from, text, topic_id};
 use super::generated::heddle::native as fb;
 use super::{NativeError, Request};
-use crate::ids::{Epoch, Offset, PartitionIndex};
+use crate::ids::{Epoch, NodeId, Offset, PartitionIndex};
 use crate::limits::REQUEST_HEADER_BYTES_MAX;
 
 /// Reads the header of a request: its correlation and itself.
@@ -63,6 +63,19 @@ fn control_request(frame: &fb::RequestHeader<'_>) -> Decoded {
         fb::RequestBody::InitProducerRequest => Some(Ok(Request::InitProducer {})),
         fb::RequestBody::ClusterStatusRequest => Some(Ok(Request::ClusterStatus {})),
         fb::RequestBody::LatencyRequest => Some(Ok(Request::Latency {})),
+        fb::RequestBody::DrainNodeRequest => frame.body_as_drain_node_request().map(|body| {
+            Ok(Request::DrainNode { node: NodeId::new(body.node()), is_draining: body.is_draining() })
+        }),
+        fb::RequestBody::RemoveNodeRequest => frame
+            .body_as_remove_node_request()
+            .map(|body| Ok(Request::RemoveNode { node: NodeId::new(body.node()) })),
+        fb::RequestBody::MoveReplicasRequest => frame.body_as_move_replicas_request().map(|body| {
+            Ok(Request::MoveReplicas {
+                topic: body.topic().to_owned(),
+                partition: PartitionIndex::new(body.partition()),
+                nodes: body.nodes().into_iter().flatten().map(NodeId::new).collect(),
+            })
+        }),
         _ => None,
     }
 }

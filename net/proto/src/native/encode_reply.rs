@@ -71,6 +71,10 @@ pub(super) fn body(builder: &mut Builder, reply: &Reply) -> Body {
             let args = fb::LatencyReplyArgs { json };
             (Kind::LatencyReply, fb::LatencyReply::create(builder, &args).as_union_value())
         }
+        Reply::Done {} => {
+            let args = fb::DoneReplyArgs {};
+            (Kind::DoneReply, fb::DoneReply::create(builder, &args).as_union_value())
+        }
         Reply::ClusterStatus { json } => {
             let json = Some(builder.create_string(json));
             let args = fb::ClusterStatusReplyArgs { json };

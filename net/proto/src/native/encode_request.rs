@@ -77,6 +77,21 @@ pub(super) fn body(builder: &mut Builder, request: &Request) -> Body {
             let args = fb::LatencyRequestArgs {};
             (Kind::LatencyRequest, fb::LatencyRequest::create(builder, &args).as_union_value())
         }
+        Request::DrainNode { node, is_draining } => {
+            let args = fb::DrainNodeRequestArgs { node: node.get(), is_draining: *is_draining };
+            (Kind::DrainNodeRequest, fb::DrainNodeRequest::create(builder, &args).as_union_value())
+        }
+        Request::RemoveNode { node } => {
+            let args = fb::RemoveNodeRequestArgs { node: node.get() };
+            (Kind::RemoveNodeRequest, fb::RemoveNodeRequest::create(builder, &args).as_union_value())
+        }
+        Request::MoveReplicas { topic, partition, nodes } => {
+            let topic = Some(builder.create_string(topic));
+            let nodes: Vec<u32> = nodes.iter().map(|node| node.get()).collect();
+            let nodes = Some(builder.create_vector(&nodes));
+            let args = fb::MoveReplicasRequestArgs { topic, partition: partition.get(), nodes };
+            (Kind::MoveReplicasRequest, fb::MoveReplicasRequest::create(builder, &args).as_union_value())
+        }
         Request::ClusterStatus {} => {
             let args = fb::ClusterStatusRequestArgs {};
             (Kind::ClusterStatusRequest, fb::ClusterStatusRequest::create(builder, &args).as_union_value())

@@ -143,6 +143,27 @@ pub enum Request {
     ClusterStatus {},
     /// Where the time of requests went on the cores of the node asked, since it started.
     Latency {},
+    /// Have a node give all its replicas away and get none, or be as others again.
+    DrainNode {
+        /// Its id.
+        node: NodeId,
+        /// Whether it is to give all away.
+        is_draining: bool,
+    },
+    /// Take a node out of the cluster for good.
+    RemoveNode {
+        /// Its id.
+        node: NodeId,
+    },
+    /// Move the replicas of a partition.
+    MoveReplicas {
+        /// The topic's name.
+        topic: String,
+        /// Partition.
+        partition: PartitionIndex,
+        /// Where they are to be, the preferred primary first; empty to take the move under way back.
+        nodes: Vec<NodeId>,
+    },
 }
 
 /// What a broker answers.
@@ -262,6 +283,8 @@ pub enum Reply {
         /// A JSON document.
         json: String,
     },
+    /// To [`Request::DrainNode`], [`Request::RemoveNode`] and [`Request::MoveReplicas`]: it is agreed on.
+    Done {},
 }
 
 /// One core of one node, as clients connect to it.

@@ -1,0 +1,180 @@
+//! Replicas that move: the commands on it. The data is moved by the partition's primary, as after any fault.
+//!
+//! While a move is under way a partition has its replicas of before and those that come. When all that are to stay are in
+//! sync, the others are dropped from its replicas, and its primary takes them out of the in-sync set; until then such a
+//! replica is kept as one that leaves. A command may come too late; it is then refused, or passed over.
+
+use std::collections::BTreeSet;
+
+use heddle_proto::ids::TopicId;
+
+use super::{
+    command::{MetadataError, Outcome, put},
+    elections::edit,
+    image::{ClusterImage, PartitionImage, ReplicaSlot, TopicImage},
+};
+
+/// A move that is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// The topic's id.
+    pub topic: TopicId,
+    /// The partition's index.
+    pub partition: u32,
+    /// The nodes where it was to go, as the proposer knew them: if they are others by now, it is not over.
+    pub target: Vec<u32>,
+}
+
+impl PartitionImage {
+    /// Whether replicas are on the move.
+    pub fn is_moving(&self) -> bool {
+        !self.target.is_empty()
+    }
+
+    /// The replica on a node, also one that leaves.
+    pub fn replica_on(&self, node: u32) -> Option<&ReplicaSlot> {
+        self.replicas.iter().chain(&self.leaving).find(|replica| replica.node == node)
+    }
+
+    /// The replicas that are to be, the preferred primary first.
+    pub fn wanted(&self) -> &[ReplicaSlot] {
+        if self.is_moving() { &self.target } else { &self.replicas }
+    }
+
+    /// The nodes that get a replica by the move under way.
+    pub fn adding(&self) -> impl Iterator<Item = &ReplicaSlot> {
+        self.target.iter().filter(|replica| !has(&self.origin, replica.node))
+    }
+
+    /// The nodes that lose their replica by the move under way.
+    pub fn removing(&self) -> impl Iterator<Item = &ReplicaSlot> {
+        self.origin.iter().filter(|replica| self.is_moving() && !has(&self.target, replica.node))
+    }
+
+    /// Whether every replica that is to be is in sync, so that the others can go.
+    pub fn has_moved(&self) -> bool {
+        self.is_moving() && self.target.iter().all(|replica| self.isr.contains(&replica.node))
+    }
+
+    /// Whether a replica has to give up the leadership, because it goes and all that stay are in sync.
+    pub fn must_yield(&self, node: u32) -> bool {
+        has(&self.leaving, node) || self.has_moved() && !has(&self.target, node)
+    }
+
+    /// Sets out for other replicas. Who is in sync and not among them any more is kept as one that leaves.
+    fn move_to(&mut self, target: Vec<ReplicaSlot>) {
+        let origin = if self.is_moving() { std::mem::take(&mut self.origin) } else { self.replicas.clone() };
+        let mut replicas = origin.clone();
+        replicas.extend(target.iter().filter(|replica| !has(&origin, replica.node)));
+        (self.target, self.origin) = (target, origin);
+        self.replace(replicas);
+        if nodes(&self.target) == nodes(&self.origin) {
+            self.arrive();
+        }
+    }
+
+    /// The replicas are where they were to go.
+    fn arrive(&mut self) {
+        let target = std::mem::take(&mut self.target);
+        self.origin.clear();
+        self.replace(target);
+    }
+
+    fn replace(&mut self, replicas: Vec<ReplicaSlot>) {
+        let before = std::mem::replace(&mut self.replicas, replicas);
+        self.leaving.extend(before);
+        let (replicas, isr) = (&self.replicas, &self.isr);
+        self.leaving.retain(|replica| isr.contains(&replica.node) && !has(replicas, replica.node));
+    }
+}
+
+fn has(replicas: &[ReplicaSlot], node: u32) -> bool {
+    replicas.iter().any(|replica| replica.node == node)
+}
+
+fn nodes(replicas: &[ReplicaSlot]) -> BTreeSet<u32> {
+    replicas.iter().map(|replica| replica.node).collect()
+}
+
+/// Begins to move a partition's replicas, or with `None` takes the move under way back. A node that has a replica keeps
+/// its slot.
+pub(super) fn begin(
+    image: &mut ClusterImage,
+    name: &str,
+    index: u32,
+    target: Option<&[ReplicaSlot]>,
+) -> Result<Outcome, MetadataError> {
+    let topic = image.topic(name).ok_or_else(|| MetadataError::UnknownTopic(name.to_owned()))?;
+    let unknown = || MetadataError::UnknownPartition(name.to_owned(), index);
+    let partition = topic.partitions.get(index as usize).ok_or_else(unknown)?;
+    let mut moved = partition.clone();
+    match target {
+        Some(target) => {
+            check(image, partition, target).map_err(MetadataError::InvalidAssignment)?;
+            let known = |replica: &ReplicaSlot| *partition.replica_on(replica.node).unwrap_or(replica);
+            moved.move_to(target.iter().map(known).collect());
+        }
+        None if partition.is_moving() => moved.move_to(partition.origin.clone()),
+        None => return Err(MetadataError::NothingMoves(name.to_owned(), index)),
+    }
+    let mut topic = TopicImage::clone(topic);
+    topic.partitions[index as usize] = moved;
+    let id = topic.id;
+    put(image, topic);
+    Ok(Outcome::Topic(id))
+}
+
+fn check(image: &ClusterImage, partition: &PartitionImage, target: &[ReplicaSlot]) -> Result<(), String> {
+    let wanted = nodes(target);
+    if wanted.len() < target.len() {
+        return Err("two replicas of a partition on one node guard against nothing".to_owned());
+    }
+    if let Some(node) = wanted.iter().find(|node| !image.nodes.contains_key(node)) {
+        return Err(format!("there is no node {node}"));
+    }
+    let added = wanted.iter().find(|node| image.draining.contains(node) && !has(&partition.replicas, **node));
+    if let Some(node) = added {
+        return Err(format!("node {node} is being drained and takes no replica"));
+    }
+    if wanted == nodes(&partition.replicas) {
+        return Ok(());
+    }
+    if !partition.is_replicated() {
+        return Err("a partition with one replica cannot be moved or given more; make a topic with \
+                    several replicas and copy the records"
+            .to_owned());
+    }
+    if wanted.len() < 2 {
+        return Err("a partition with several replicas keeps two at least".to_owned());
+    }
+    if wanted.len() < usize::from(partition.quorum) {
+        return Err(format!(
+            "min.insync.replicas is {}; {} replicas are fewer",
+            partition.quorum,
+            wanted.len()
+        ));
+    }
+    Ok(())
+}
+
+/// Ends moves.
+pub(super) fn finish(image: &mut ClusterImage, finished: &[Finished]) -> Outcome {
+    edit(
+        image,
+        finished,
+        |it| (it.topic, it.partition),
+        |partition, finished| {
+            let target = partition.target.iter().map(|replica| replica.node);
+            if partition.has_moved()
+                && target.eq(finished.target.iter().copied())
+                && !partition.must_yield(partition.leader)
+            {
+                partition.arrive();
+            }
+        },
+    )
+}
+
+#[cfg(test)]
+#[path = "reassign_tests.rs"]
+mod tests;
