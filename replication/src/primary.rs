@@ -55,6 +55,11 @@ impl Primary {
         Ok(())
     }
 
+    /// So many members hold what is committed.
+    pub fn quorum(&self) -> usize {
+        self.in_sync.quorum
+    }
+
     /// The in-sync set.
     pub fn members(&self) -> &BTreeSet<NodeId> {
         &self.in_sync.members

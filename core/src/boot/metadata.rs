@@ -14,7 +14,7 @@ use crate::{
     config::Config,
     fatal::Fatal,
     metadata::{ClusterImage, Command, Outcome, peers::PeerTransport, service::MetadataService},
-    runtime::{Queue, Queues},
+    runtime::{Queue, Queues, signals},
 };
 
 /// The secret that the nodes of the cluster share, if this node has peers.
@@ -42,6 +42,17 @@ pub async fn read(
         plan.metadata_read.meet().await;
         return Ok(None);
     }
+    // What is waited for here may never come, and who is told to stop meanwhile has nothing to stop yet.
+    queues.spawn(Queue::Control, {
+        let plan = plan.clone();
+        async move {
+            signals::stop_requested().await;
+            if !plan.is_shown() {
+                tracing::info!("stopped before it was ready");
+                std::process::exit(0);
+            }
+        }
+    });
     let config = &plan.config;
     let cluster_id = cluster_id(plan).await?;
     let node = NodeId::new(config.node_id);
@@ -64,6 +75,8 @@ pub async fn read(
         let founded = service.node().found(&address).await;
         founded.map_err(|error| Fatal::MetadataLog { detail: error.to_string() })?;
     }
+    let (telling, told) = (session.clone(), address.clone());
+    queues.spawn(Queue::Control, async move { telling.tell_address(&told).await });
     let refused = |error: crate::metadata::MetadataError| Fatal::MetadataLog { detail: error.to_string() };
     let start = Command::StartNode {
         node: config.node_id,

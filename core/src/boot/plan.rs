@@ -72,6 +72,11 @@ impl Plan {
         assert!(is_first && self.image.set(image).is_ok(), "core 0 reads the metadata once");
     }
 
+    /// Whether core 0 has read the metadata.
+    pub fn is_shown(&self) -> bool {
+        self.image.get().is_some()
+    }
+
     /// The life that this process is of its node; after core 0 has read the metadata.
     pub fn life(&self) -> Life {
         *self.life.get().expect("core 0 has read the metadata before this stage")

@@ -77,7 +77,9 @@ impl<D: Disk> Session<D> {
                 let alive = self.with_controller(|now, controller| controller.alive(now, &image));
                 alive.map_or_else(not_leader, |alive| Reply::Alive(self.node(), alive.into_iter().collect()))
             }
-            Request::Tell(_) | Request::Join(_) | Request::Ask(_) => Reply::Refused("that is asked otherwise".to_owned()),
+            Request::Tell(_) | Request::Join(_) | Request::Ask(_) | Request::Moved(_) => {
+                Reply::Refused("that is asked otherwise".to_owned())
+            }
         }
     }
 

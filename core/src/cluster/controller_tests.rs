@@ -47,7 +47,8 @@ fn cluster(node_count: u32, replicas: &[u32]) -> Cluster {
     apply(&mut image, &create).expect("creates");
     let now = Duration::from_secs(100);
     let nodes = (1..=node_count).collect();
-    let mut cluster = Cluster { now, image, controller: Controller::new(now), nodes, ends: BTreeMap::new() };
+    let mut cluster =
+        Cluster { now, image, controller: Controller::new(now, None), nodes, ends: BTreeMap::new() };
     cluster.run(Duration::from_secs(1));
     cluster
 }

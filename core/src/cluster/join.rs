@@ -1,6 +1,9 @@
 //! How a new node gets into a cluster, and what a node answers others.
 
-use std::{rc::Rc, time::Duration};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use heddle_log_store::Disk;
 use heddle_proto::ids::NodeId;
@@ -15,6 +18,10 @@ use super::{
     session::Session,
 };
 use crate::{metadata::raft::ChangeError, runtime::time::sleep};
+
+/// How long a new node that is refused asks again: the process before it may have died just now, which takes a while to be
+/// seen.
+const REFUSAL_MAX: Duration = Duration::from_secs(5);
 
 /// How long a new node waits before it asks again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
@@ -32,12 +39,14 @@ pub async fn join(
     let node = identity.me.node.get();
     let request = encode_request(&Request::Join(Join { node, address }));
     let mut ask = seed.to_owned();
+    let refused_at = Instant::now();
     loop {
         let options = calls::Options::default();
         match calls::join(&ask, identity, secret, options, request.clone()).await {
             Ok(Joined { cluster, reply, .. }) => match decode_reply(&reply) {
                 Ok(Reply::Done) => return Ok(cluster),
-                Ok(Reply::Refused(why)) => return Err(why),
+                Ok(Reply::Refused(why)) if refused_at.elapsed() >= REFUSAL_MAX => return Err(why),
+                Ok(Reply::Refused(why)) => tracing::warn!(why, "asking again"),
                 Ok(other @ Reply::Alive(..)) => {
                     return Err(format!("{ask} answers something else than was asked: {other:?}"));
                 }
@@ -75,6 +84,9 @@ async fn take<D: Disk>(session: &Session<D>, from: &CallFrom, request: &[u8]) ->
         (CONTROL, purpose) => match (decode::<Request>(rest).ok()?, purpose) {
             (Request::Tell(tell), Purpose::Calls) if tell.node == from.node.get() => {
                 Some(encode_reply(&session.hear(tell)))
+            }
+            (Request::Moved(moved), Purpose::Calls) if moved.node == from.node.get() => {
+                Some(encode_reply(&follow(session, moved).await))
             }
             (Request::Ask(ask), Purpose::Calls) => Some(encode_reply(&session.answer_ask(ask).await)),
             (Request::Join(join), Purpose::Join) if join.node == from.node.get() => {
@@ -114,6 +126,23 @@ async fn let_in<D: Disk>(session: &Session<D>, join: Join) -> Reply {
             Reply::Done
         }
         Err(error) => refuse(session, &error),
+    }
+}
+
+/// A node that is in the cluster has another address.
+async fn follow<D: Disk>(session: &Session<D>, moved: Join) -> Reply {
+    let node = session.metadata().node();
+    let id = NodeId::new(moved.node);
+    if node.leads().is_none() {
+        return Reply::NotLeader(session.leader());
+    }
+    match node.address_of(id) {
+        None => Reply::Refused(format!("node {} is not in this cluster any more", moved.node)),
+        Some(known) if known == moved.address => Reply::Done,
+        Some(_) => match node.admit(id, &moved.address).await {
+            Ok(()) => Reply::Done,
+            Err(error) => refuse(session, &error),
+        },
     }
 }
 

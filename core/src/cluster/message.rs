@@ -23,6 +23,8 @@ pub enum Request {
     Tell(Tell),
     /// To any node: the sender wants to be let into the cluster.
     Join(Join),
+    /// To whoever leads the metadata: the sender is in the cluster, and reached here.
+    Moved(Join),
     /// To whoever leads a partition: do something for a client of the sender.
     Ask(Ask),
     /// To whoever leads the metadata: these partitions are to be led by their preferred replicas, or at least by others.
@@ -85,6 +87,7 @@ enum_fields!(Request {
     0 => Tell(tell),
     1 => Join(join),
     2 => Ask(ask),
+    6 => Moved(moved),
     3 => HandOver(wishes),
     4 => Remove(node),
     5 => WhoLives,

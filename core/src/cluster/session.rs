@@ -20,7 +20,7 @@ use heddle_replication_transport::Door;
 
 use super::{
     controller::{Controller, DEAD_AFTER, HEARTBEAT},
-    message::{LeaderAt, Reply, Request, Tell, decode_reply, encode_request},
+    message::{Join, LeaderAt, Reply, Request, Tell, decode_reply, encode_request},
     note::{Note, Sealed, Wish},
     remote::Ask,
     voters,
@@ -145,6 +145,24 @@ impl<D: Disk> Session<D> {
         let request = encode_request(&Request::Ask(ask));
         let reply = self.transport.ask(Id::from(node.get()), &address, request).await.ok()?;
         decode_reply(&reply).ok()
+    }
+
+    /// Tells whoever leads the metadata where this node is reached, until it has heard it or the node lives: who leads
+    /// cannot find a node that has moved.
+    pub async fn tell_address(&self, address: &str) {
+        let moved = Join { node: self.node, address: address.to_owned() };
+        let request = encode_request(&Request::Moved(moved));
+        while self.life.get() == 0 && !self.is_stopped.get() {
+            let members = self.metadata.node().members();
+            for member in members.voters.union(&members.learners).filter(|member| member.get() != self.node) {
+                let Some(at) = self.metadata.node().address_of(*member) else { continue };
+                let reply = self.transport.ask(Id::from(member.get()), &at, request.clone()).await;
+                if matches!(reply.map(|bytes| decode_reply(&bytes)), Ok(Ok(Reply::Done))) {
+                    return;
+                }
+            }
+            sleep(SAY_AGAIN).await;
+        }
     }
 
     /// The node has registered, and lives from now on.

@@ -34,6 +34,8 @@ pub struct Replicated<D: Disk + 'static> {
     settled: RefCell<Settled>,
     /// While a batch goes through the replica, what that commits waits until the batch is known here.
     is_appending: Cell<bool>,
+    /// Where the log ended when this replica began to lead: as far as that, what is committed is not known at first.
+    led_from: Cell<Offset>,
     committed_due: Cell<Option<Offset>>,
 }
 
@@ -50,6 +52,7 @@ impl<D: Disk + 'static> Replicated<D> {
             admits: Cell::new(true),
             settled: RefCell::new(Settled { known, tail: VecDeque::new() }),
             is_appending: Cell::new(false),
+            led_from: Cell::new(Offset::ZERO),
             committed_due: Cell::new(None),
         }
     }
@@ -122,11 +125,20 @@ impl<D: Disk> Partition<D> {
     /// From now on clients may use this replica, or may not: then nobody waits here any more.
     pub fn lead(&self, leads: bool) {
         let Some(replicated) = &self.replicated else { return };
-        if replicated.leads.replace(leads) && !leads {
+        let led = replicated.leads.replace(leads);
+        if leads && !led {
+            replicated.led_from.set(self.log.positions().written);
+        }
+        if led && !leads {
             self.pending_primary.take();
             self.pending_quorum.take();
             self.flags.raise();
         }
+    }
+
+    /// Whether this replica knows all that was committed before it led (KIP-207).
+    pub fn knows_committed(&self) -> bool {
+        self.replicated.as_ref().is_none_or(|replicated| self.committed() >= replicated.led_from.get())
     }
 
     /// From now on records are taken, or not: then nobody waits for them to be committed any more.

@@ -1,6 +1,6 @@
 //! Operations on offsets: list, delete records, describe.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use heddle_log_store::{Disk, ReadError};
 use heddle_proto::{
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     metadata::internal::InternalTopic,
-    partition::{fetch::read_failure, transactions::Isolation},
+    partition::{Partition, fetch::read_failure, transactions::Isolation},
 };
 
 impl<D: Disk> Shard<D> {
@@ -52,6 +52,9 @@ impl<D: Disk> Shard<D> {
         isolation: Isolation,
     ) -> Result<Option<(Offset, Timestamp)>, OpError> {
         let partition = self.partition(at)?;
+        if matches!(from, StartFrom::Latest | StartFrom::Timestamp(_)) {
+            self.wait_until_known(&partition).await?;
+        }
         match from {
             StartFrom::Earliest => Ok(Some((partition.start(), Timestamp::NONE))),
             StartFrom::Latest => Ok(Some((partition.readable(isolation), Timestamp::NONE))),
@@ -61,6 +64,27 @@ impl<D: Disk> Shard<D> {
                 let found = found.map_err(|error| failure(&partition.topic, at, &error))?;
                 Ok(found.filter(|(offset, _)| *offset < partition.readable(isolation)))
             }
+        }
+    }
+
+    /// A new leader hears what is committed from its backups: until then it tells no end, since a smaller one than was told
+    /// before would have readers begin anew.
+    async fn wait_until_known(&self, partition: &Rc<Partition<D>>) -> Result<(), OpError> {
+        const PAUSE: Duration = Duration::from_millis(5);
+        const PATIENCE: u32 = 200;
+        for _ in 0..PATIENCE {
+            if partition.knows_committed() || !partition.leads() {
+                break;
+            }
+            crate::runtime::time::sleep(PAUSE).await;
+        }
+        match (partition.leads(), partition.knows_committed()) {
+            (false, _) => Err(OpError::new(ErrorCode::NotLeaderOrFollower, "another replica leads by now")),
+            (true, false) => Err(OpError::new(
+                ErrorCode::OffsetNotAvailable,
+                "this replica has been elected and does not know yet what is committed",
+            )),
+            (true, true) => Ok(()),
         }
     }
 

@@ -272,8 +272,9 @@ impl<D: Disk> Driver<D> {
         partition: TopicPartition,
         mut batch: BytesMut,
     ) -> Result<BatchHeader, ProduceError> {
+        let lag_max = self.options.lag_max;
         let hosted = self.hosted.get_mut(&partition).ok_or(ProduceError::Unknown)?;
-        let epoch = hosted.replica.admits()?;
+        let epoch = hosted.admits(now, lag_max)?;
         if hosted.is_cutting() {
             return Err(ProduceError::Cutting);
         }

@@ -11,8 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use heddle_log_store::{AppendError, Disk, Log, StorageError};
 use heddle_proto::batch::BatchHeader;
-use heddle_proto::ids::{CoreId, NodeId, Offset};
+use heddle_proto::ids::{CoreId, Epoch, NodeId, Offset};
 use heddle_replication::history::History;
+use heddle_replication::io::Refusal;
 use heddle_replication::replica::Replica;
 
 use crate::connection::Peer;
@@ -104,6 +105,26 @@ impl<D: Disk> Hosted<D> {
         self.cores.iter().map(|(node, core)| Peer { node: *node, core: *core })
     }
 
+    /// Whether a client's records may be appended now, and in which epoch: when enough members keep up. Those that a new
+    /// primary has not heard yet count for a while, so that records wait for them rather than come back to their clients.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(crate) fn admits(&self, now: Duration, lag_max: Duration) -> Result<Epoch, Refusal> {
+        let primary = self.replica.primary().ok_or(Refusal::NotPrimary)?;
+        let epoch = self.replica.leads().ok_or(Refusal::NotPrimary)?;
+        let keeps_up = |node: &&NodeId| {
+            self.watches.get(node).is_none_or(|watch| now.saturating_sub(watch.caught_at) < lag_max)
+        };
+        let in_sync_count = primary.members().iter().filter(keeps_up).count();
+        let quorum = primary.quorum();
+        if in_sync_count < quorum {
+            Err(Refusal::NotEnoughReplicas { in_sync_count, quorum })
+        } else {
+            Ok(epoch)
+        }
+    }
+
     /// Records that a backup of the primary here has not acknowledged, and about how many bytes these are.
     pub(crate) fn lag(&self, node: NodeId) -> (u64, u64) {
         let Some(primary) = self.replica.primary().filter(|_| self.replicas.contains(&node)) else {
@@ -188,7 +209,7 @@ mod tests {
 
     use heddle_log_store::{Hooks, LogConfig, LogId, LogStore, MemoryDisk, Options, WriteTimes};
     use heddle_proto::batch::{self, BatchBuilder, Compression};
-    use heddle_proto::ids::{CoreId, Epoch, PartitionIndex, Timestamp, TopicId, TopicPartition};
+    use heddle_proto::ids::{CoreId, PartitionIndex, Timestamp, TopicId, TopicPartition};
     use heddle_replication::io::LogView;
     use heddle_replication::message::Life;
     use heddle_replication::replica::{Config, Hold, Restored};

@@ -5,7 +5,7 @@
 //! [`ClusterImage`](super::ClusterImage) and keeps snapshots, [`message`] and [`network`] are what nodes say to each
 //! other over a [`network::Transport`], and [`node`] is what the rest of the broker sees. All of it lives on core 0.
 //!
-//! The broker does not start it yet: it works with [`super::service`], where a node is alone.
+//! A node that is alone is a group of one and agrees with itself. What the rest of the broker calls is [`super::service`].
 
 mod command_fields;
 mod elections;
