@@ -43,7 +43,7 @@ fn fresh_partition() -> Rc<Partition<MemoryDisk>> {
     let config = Arc::new(TopicConfig::default());
     let log = store.log(at, config.log);
     let id = log.id();
-    let partition = Partition::new(at, "orders".into(), log, Epoch::new(7), config);
+    let partition = Partition::new(at, "orders".into(), log, Epoch::new(7), config, None);
     hooks.attach(id, &partition);
     partition
 }
