@@ -87,10 +87,11 @@ impl<D: Disk> Session<D> {
         let members = self.metadata().node().members();
         let id = NodeId::new(node);
         let is_member = members.voters.contains(&id) || members.learners.contains(&id);
-        if self.metadata().image().nodes.contains_key(&node) || !is_member {
-            if let Err(error) = self.metadata().submit(Command::RemoveNode { node }).await {
-                return Reply::Refused(error.to_string());
-            }
+        let is_registered = self.metadata().image().nodes.contains_key(&node);
+        if (is_registered || !is_member)
+            && let Err(error) = self.metadata().submit(Command::RemoveNode { node }).await
+        {
+            return Reply::Refused(error.to_string());
         }
         tracing::info!(node, "a node has been removed from the cluster");
         if is_member && let Err(error) = self.metadata().node().expel(id).await {
