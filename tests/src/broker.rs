@@ -60,6 +60,7 @@ pub struct BrokerOptions {
     node_id: u32,
     settings: Vec<(String, String)>,
     allowed: Vec<String>,
+    is_one_of_several: bool,
 }
 
 impl Default for BrokerOptions {
@@ -77,6 +78,7 @@ impl Default for BrokerOptions {
             node_id: 1,
             settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
             allowed: Vec::new(),
+            is_one_of_several: false,
         }
     }
 }
@@ -121,6 +123,13 @@ impl BrokerOptions {
     #[must_use]
     pub fn allow_log(mut self, text: &str) -> Self {
         self.allowed.push(text.to_owned());
+        self
+    }
+
+    /// One node of a cluster of a test that runs no other brokers: it does not wait for its turn, which might never come.
+    #[must_use]
+    pub fn one_of_several(mut self) -> Self {
+        self.is_one_of_several = true;
         self
     }
 
@@ -263,7 +272,7 @@ pub struct Broker {
     options: BrokerOptions,
     child: Option<Child>,
     allowed: Vec<String>,
-    _permit: Permit,
+    _permit: Option<Permit>,
 }
 
 impl Broker {
@@ -297,7 +306,7 @@ impl Broker {
     /// How it ended instead of serving.
     pub fn try_start_in(place: Place, options: BrokerOptions) -> Result<Broker, Ended> {
         binary::heddle();
-        let permit = Permit::take();
+        let permit = (!options.is_one_of_several).then(Permit::take);
         let allowed = options.allowed.clone();
         let mut broker = Broker { place, options, child: None, allowed, _permit: permit };
         match broker.spawn() {

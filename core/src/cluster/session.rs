@@ -238,7 +238,8 @@ impl<D: Disk> Session<D> {
             let is_in_touch = self.is_in_touch();
             if is_in_touch != was_in_touch {
                 was_in_touch = is_in_touch;
-                if !is_in_touch {
+                let members = self.metadata.node().members();
+                if !is_in_touch && members.voters.len() + members.learners.len() > 1 {
                     tracing::warn!(
                         "nobody who leads the metadata hears this node: it takes no records for now"
                     );

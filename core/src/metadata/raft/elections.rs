@@ -11,9 +11,9 @@ use openraft::Raft;
 
 use super::{runtime::Executor, types::Types};
 
-/// How often the time is doubled at most: with the usual election up to some five seconds, longer than any disk takes
+/// How often the time is doubled at most: with the usual election up to some two seconds, longer than any disk takes
 /// that is still of use.
-const DOUBLINGS_MAX: u32 = 5;
+const DOUBLINGS_MAX: u32 = 3;
 
 /// Watches the elections of a node, until it stops.
 pub async fn spread<E: Executor>(raft: Raft<Types<E>>, election: Duration) {

@@ -163,6 +163,9 @@ impl<E: Executor, D: Disk, T: Transport> Node<E, D, T> {
     /// # Errors
     /// When the node has stopped.
     pub async fn found(&self, address: &str) -> Result<(), ChangeError> {
+        if self.raft.is_initialized().await.map_err(|_| ChangeError::Stopped)? {
+            return Ok(());
+        }
         let alone = BTreeMap::from([(self.id, BasicNode::new(address))]);
         match self.raft.initialize(alone).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
