@@ -48,6 +48,8 @@ impl Nodes {
             }
             brokers.push(Broker::start_in(Place::new(), options));
         }
+        // Until the third one votes, the first decides alone, and must not die.
+        wait::until("three nodes vote", || brokers[0].log().contains("chosen={1, 2, 3}").then_some(()));
         Nodes { brokers, _scratch: scratch, sent: 0 }
     }
 

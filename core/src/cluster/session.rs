@@ -47,7 +47,7 @@ const OUT_OF_TOUCH_AFTER: Duration = Duration::from_millis(1500);
 const DECIDE_EVERY: Duration = Duration::from_millis(50);
 
 /// How often the leader looks who should vote.
-const VOTERS_EVERY: Duration = Duration::from_secs(1);
+const VOTERS_EVERY: Duration = Duration::from_millis(250);
 
 /// See the module. Lives on core 0.
 pub struct Session<D: Disk> {
@@ -473,10 +473,11 @@ impl<D: Disk> Session<D> {
             voters::choose(&ids(&members.voters), &known, self.node, DEAD_AFTER, silence)
         };
         if let Some(chosen) = chosen {
-            tracing::info!(?chosen, "these nodes vote on the metadata from now on");
-            let chosen = chosen.into_iter().map(NodeId::new).collect();
-            let changed = self.metadata.node().choose_voters(&chosen).await;
-            note_failure("the voters stay as they are for now", changed);
+            let ids = chosen.iter().copied().map(NodeId::new).collect();
+            match self.metadata.node().choose_voters(&ids).await {
+                Ok(()) => tracing::info!(?chosen, "these nodes vote on the metadata from now on"),
+                Err(error) => tracing::warn!(%error, "the voters stay as they are for now"),
+            }
         }
     }
 }
