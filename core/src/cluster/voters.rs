@@ -54,7 +54,8 @@ mod tests {
     /// voters | nodes | silent ones | gone ones | what should be.
     #[test]
     fn an_odd_number_of_those_that_live_votes() {
-        let table: [(&[u32], &[u32], &[u32], &[u32], Option<&[u32]>); 10] = [
+        type Row<'a> = (&'a [u32], &'a [u32], &'a [u32], &'a [u32], Option<&'a [u32]>);
+        let table: [Row<'_>; 10] = [
             (&[1], &[1], &[], &[], None),
             (&[1], &[1, 2], &[], &[], None),
             (&[1], &[1, 2, 3], &[], &[], Some(&[1, 2, 3])),

@@ -9,11 +9,15 @@ use super::time::sleep;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
+static RESTART: AtomicBool = AtomicBool::new(false);
+
 /// How often a waiting core looks whether a signal came: short for a person, long for a CPU.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 extern "C" fn on_signal(_: libc::c_int) {
     STOP.store(true, Ordering::Relaxed);
+    // Who is told to stop does not come back.
+    RESTART.store(false, Ordering::Relaxed);
 }
 
 /// Makes SIGTERM and SIGINT ask for a clean stop, and ignores SIGPIPE. Called once, before any thread starts.
@@ -30,6 +34,19 @@ pub fn install() {
 /// Asks for a clean stop from within the process.
 pub fn request_stop() {
     STOP.store(true, Ordering::Relaxed);
+}
+
+/// Asks for a clean stop after which the process begins anew.
+pub fn request_restart() {
+    if !STOP.load(Ordering::Relaxed) {
+        RESTART.store(true, Ordering::Relaxed);
+        STOP.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Whether the process is to begin anew after it has stopped.
+pub fn is_restart_requested() -> bool {
+    RESTART.load(Ordering::Relaxed)
 }
 
 /// Waits until the process is asked to stop.

@@ -32,11 +32,15 @@ use crate::{
     fatal::{Fatal, fatal},
     metadata::{ClusterImage, Durability, NodeImage, PartitionImage, TopicImage, image::core_of},
     partition::Partition,
-    runtime::{Queue, time::sleep},
+    runtime::{Queue, signals, time::sleep},
 };
 
 /// How often a driver looks at its clock. What it waits for takes a quarter of a second and more.
 const TICK: Duration = Duration::from_millis(50);
+
+/// How long a node with a damaged log goes on before it starts anew: a disk that fails all the time must not keep it from
+/// doing anything else.
+const MEND_PAUSE: Duration = Duration::from_secs(1);
 
 /// A backup further behind than this many records catches up within the budget for that.
 const CATCH_UP_RECORDS_MAX: i64 = 10_000;
@@ -142,10 +146,16 @@ impl<D: Disk + 'static> Shard<D> {
             else {
                 continue;
             };
-            let log = self.store.log(at, topic.config.log);
-            if let Some(damage) = log.damage() {
+            if image.core_on(self.node, at) != Some(self.core()) {
+                continue;
+            }
+            let damage = self.store.log(at, topic.config.log).damage();
+            if let Some(damage) = damage {
                 tracing::warn!(topic = %topic.name, partition = %at.partition, offset = %damage.offset, "the log of a replica is damaged: what lies behind comes from the primary");
-                log.cut(damage.offset).await?;
+                // What is written with the cut is what the partition knows then.
+                let partition = self.open(at);
+                partition.follow_cut(damage.offset);
+                partition.log().cut(damage.offset).await?;
                 self.replicas.damaged.borrow_mut().insert(at);
             }
         }
@@ -396,7 +406,11 @@ impl<D: Disk + 'static> Observer for ShardObserver<D> {
                 tracing::error!(topic = %at.topic, partition = %at.partition, ?fault, "a replica is in contradiction with its cluster and takes part no more");
             }
             Event::Damaged(at, damage) => {
-                tracing::error!(topic = %at.topic, partition = %at.partition, offset = %damage.offset, "the log of a replica is damaged: it is mended at the next start");
+                tracing::error!(topic = %at.topic, partition = %at.partition, offset = %damage.offset, "the log of a replica is damaged: this node hands over and starts anew, to mend it from another replica");
+                shard.queues.spawn(Queue::Control, async {
+                    sleep(MEND_PAUSE).await;
+                    signals::request_restart();
+                });
             }
             Event::Broken(at, why) => {
                 fatal(Fatal::StorageWrite { detail: format!("{}/{}: {why}", at.topic, at.partition) })
