@@ -136,8 +136,10 @@ pub async fn settle(accepted: Accepted) -> Result<Produced, OpError> {
     let (base_offset, append_time, start) = (accepted.base_offset, accepted.append_time, accepted.start);
     match accepted.settled().await {
         Ok(times) => Ok(Produced { base_offset, append_time, start, times }),
+        // Not NOT_LEADER_OR_FOLLOWER: clients take that for a promise that nothing was written, and would write it again under
+        // a new producer epoch where nobody can tell that it is a retry.
         Err(_) => Err(OpError::new(
-            ErrorCode::NotLeaderOrFollower,
+            ErrorCode::NotEnoughReplicasAfterAppend,
             "this node leads the partition no more, or it was deleted, before the records were safe",
         )),
     }
