@@ -21,6 +21,6 @@ pub const ALL: &[Piece] = &[
     Piece::new::<reply::Encode>("native-reply", ONE, 2),
     // For each hop the waiting asker, the future that answers, and its task; and what the executors themselves allocate
     // meanwhile, which goes with time rather than with hops: 2 to 5 on a machine with other work, 37 seen where two builds and a cluster ran beside it.
-    Piece::new::<mesh::InTurn>("mesh-100-hops", ONE, 400),
-    Piece::new::<mesh::AtOnce>("mesh-100-hops-at-once", ONE, 400),
+    Piece::new::<mesh::InTurn>("mesh-100-hops", ONE, 330),
+    Piece::new::<mesh::AtOnce>("mesh-100-hops-at-once", ONE, 330),
 ];

@@ -63,6 +63,9 @@ pub struct Piece {
     prove: fn(Shape),
 }
 
+/// How often allocations are counted in a test.
+const TURNS: usize = 3;
+
 impl Piece {
     /// A piece measured at `shape`, one operation of which makes at most `allocations_max` heap allocations on average,
     /// however many items it handles.
@@ -99,7 +102,9 @@ impl Piece {
         for (item_count, item_bytes) in [(1, 16), (3, 7), (50, 16)] {
             let shape = Shape { item_count, item_bytes };
             (self.prove)(shape);
-            let allocations = self.allocations_at(shape);
+            // What the rest of the process allocates meanwhile only adds, and goes with time: the fewest are the operation's.
+            let counts = (0..TURNS).map(|_| self.allocations_at(shape));
+            let allocations = counts.fold(f64::INFINITY, f64::min);
             assert!(
                 allocations <= self.allocations_max as f64 + DOUBLINGS,
                 "{self}: {allocations} allocations per operation with {item_count} items, at most {} are expected",
