@@ -13,7 +13,9 @@ use crate::{
     cluster::{join, session::Session},
     config::Config,
     fatal::Fatal,
-    metadata::{ClusterImage, Command, Outcome, peers::PeerTransport, service::MetadataService},
+    metadata::{
+        ClusterImage, Command, Outcome, peers::PeerTransport, raft::LOG_NAME, service::MetadataService,
+    },
     runtime::{Queue, Queues, signals},
 };
 
@@ -54,6 +56,7 @@ pub async fn read(
         }
     });
     let config = &plan.config;
+    refuse_amnesia(plan)?;
     let cluster_id = cluster_id(plan).await?;
     let node = NodeId::new(config.node_id);
     let transport = Rc::new(PeerTransport::default());
@@ -132,6 +135,21 @@ async fn cluster_id(plan: &Arc<Plan>) -> Result<String, Fatal> {
     data_dir::belongs_to(&config.data_dir, node, &cluster_id)?;
     tracing::info!(cluster_id, "joined the cluster");
     Ok(cluster_id)
+}
+
+/// A node that has joined has voted, and must not vote again with a log that does not say how.
+fn refuse_amnesia(plan: &Arc<Plan>) -> Result<(), Fatal> {
+    let node = &plan.data_dir.node;
+    let log = plan.config.data_dir.join("metadata").join(LOG_NAME);
+    if plan.data_dir.is_new || node.is_founder || node.cluster_id.is_empty() || log.exists() {
+        return Ok(());
+    }
+    Err(Fatal::MetadataLog {
+        detail: format!(
+            "{} is gone: move the data directory away, and start with an empty one and --join to take part again",
+            log.display()
+        ),
+    })
 }
 
 /// A directory that had a cluster must still have its metadata: starting without it would orphan every topic.

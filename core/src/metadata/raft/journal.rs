@@ -12,7 +12,8 @@ use crate::metadata::frame::{
     nonsense, read_all, remove_unfinished, replace_file, torn_or_damaged, write_all,
 };
 
-const NAME: &str = "raft.log";
+/// The name of the log below the metadata's directory.
+pub const LOG_NAME: &str = "raft.log";
 
 /// One frame as its reader sees it.
 pub(super) struct Read<'a> {
@@ -44,9 +45,9 @@ impl<D: Disk> Journal<D> {
         mut show: impl FnMut(Read<'_>) -> Result<(), String>,
     ) -> Result<Self, MetadataLogError> {
         let names = remove_unfinished(&disk, dir).await?;
-        let path = dir.join(NAME);
-        if !names.iter().any(|name| name == NAME) {
-            replace_file(&disk, dir, NAME, &[]).await?;
+        let path = dir.join(LOG_NAME);
+        if !names.iter().any(|name| name == LOG_NAME) {
+            replace_file(&disk, dir, LOG_NAME, &[]).await?;
         }
         let bytes = read_all(&disk, &path).await?;
         let mut position = 0;
@@ -89,7 +90,7 @@ impl<D: Disk> Journal<D> {
     /// # Errors
     /// As for [`Journal::append`].
     pub(super) async fn replace(&mut self, frames: &[u8]) -> Result<(), MetadataLogError> {
-        self.path = replace_file(&self.disk, &self.dir, NAME, frames).await?;
+        self.path = replace_file(&self.disk, &self.dir, LOG_NAME, frames).await?;
         self.file = at(&self.path, self.disk.open(&self.path, OpenMode::EXISTING.dsync(true)).await)?;
         self.position = frames.len() as u64;
         self.fresh_bytes = self.position;
@@ -100,7 +101,7 @@ impl<D: Disk> Journal<D> {
 /// A frame, if it is not larger than a reader takes.
 pub(super) fn frame(kind: Kind, term: u64, index: u64, body: &[u8]) -> Result<Vec<u8>, MetadataLogError> {
     if body.len() > FRAME_BYTES_MAX {
-        return Err(nonsense(Path::new(NAME), format!("an entry of {} bytes is too large", body.len())));
+        return Err(nonsense(Path::new(LOG_NAME), format!("an entry of {} bytes is too large", body.len())));
     }
     Ok(encode_frame(kind, term, index, body))
 }

@@ -21,6 +21,7 @@ pub mod snapshot_mark;
 pub mod state_machine;
 pub mod types;
 
+pub use journal::LOG_NAME;
 pub use network::{Transport, TransportError};
 pub use node::{ChangeError, Members, Node, ProposeError, StartError};
 pub use options::Options;
