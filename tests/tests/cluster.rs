@@ -17,6 +17,8 @@ use rdkafka::message::Message;
 
 const TOPIC: &str = "orders";
 const PARTITIONS: i32 = 3;
+/// Ports that a node keeps for its peers: one for each core.
+const CORES_MAX: u16 = 3;
 const SAFE: [(&str, &str); 3] =
     [("enable.idempotence", "true"), ("acks", "all"), ("delivery.timeout.ms", "60000")];
 
@@ -27,16 +29,16 @@ struct Nodes {
 }
 
 impl Nodes {
-    fn start() -> Nodes {
+    fn start(cores: u16) -> Nodes {
         let scratch = tempfile::tempdir().unwrap();
         let secret = scratch.path().join("secret");
         fs::write(&secret, "a secret that three nodes share").unwrap();
         let mut seed = None;
         let mut brokers = Vec::new();
         for node in 1..=3 {
-            let address = format!("127.0.0.1:{}", ports::free_run(1));
+            let address = format!("127.0.0.1:{}", ports::free_run(CORES_MAX));
             let mut options = BrokerOptions::new()
-                .cores(1)
+                .cores(cores)
                 .node_id(node)
                 .one_of_several()
                 .set("peer_listen", &address)
@@ -107,7 +109,7 @@ impl Nodes {
 
 #[test]
 fn three_nodes_outlive_the_death_of_any_of_them() {
-    let mut nodes = Nodes::start();
+    let mut nodes = Nodes::start(1);
     nodes.create();
     nodes.send();
     for victim in 0..3 {
@@ -120,6 +122,31 @@ fn three_nodes_outlive_the_death_of_any_of_them() {
     nodes.brokers[0].terminate();
     nodes.send();
     nodes.brokers[0].restart();
+    nodes.wait_until_whole();
+    nodes.check();
+}
+
+#[test]
+fn what_replicas_promised_outlives_other_core_counts_of_all_nodes_at_once() {
+    let mut nodes = Nodes::start(2);
+    nodes.create();
+    nodes.send();
+    for cores in [CORES_MAX, 1, 2] {
+        nodes.wait_until_whole();
+        for broker in &mut nodes.brokers {
+            broker.kill();
+        }
+        // At the same time, as none is ready before there is a majority.
+        std::thread::scope(|threads| {
+            for broker in &mut nodes.brokers {
+                threads.spawn(move || broker.restart_with(|options| options.cores(cores)));
+            }
+        });
+        nodes.send();
+    }
+    for broker in &nodes.brokers {
+        assert!(!broker.log().contains("nobody is left who is sure"), "{}", broker.log());
+    }
     nodes.wait_until_whole();
     nodes.check();
 }

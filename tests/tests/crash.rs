@@ -342,6 +342,8 @@ fn a_port_of_any_other_process_is_refused() {
 fn listen(address: SocketAddr, share: bool) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_port(share).unwrap();
+    // As every server does: connections of an earlier test may linger in TIME_WAIT on this port.
+    socket.set_reuse_address(true).unwrap();
     socket.bind(&address.into()).unwrap();
     socket.listen(1).unwrap();
     socket

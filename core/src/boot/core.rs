@@ -10,13 +10,13 @@ use heddle_proto::{
     error::ErrorCode,
     ids::{CoreId, NodeId},
 };
-use heddle_replication_driver::promises::PromiseFiles;
 
 use super::{
     HAND_OVER_MAX, STOP_GRACE,
     listen::{self, CoreSockets},
     metadata,
     plan::Plan,
+    promises,
 };
 use crate::{
     admin::{metrics::CoreMetrics, server::Admin},
@@ -28,7 +28,7 @@ use crate::{
     shard::{
         Shard, ShardParts,
         hooks::ShardHooks,
-        replicas::{Replicas, promise_dir},
+        replicas::Replicas,
         request::{CoreReply, CoreRequest},
     },
 };
@@ -75,10 +75,7 @@ async fn boot_and_serve(
     let hooks: Rc<ShardHooks<GlommioDisk>> = Rc::default();
     let store = recover(plan, core, &disk, hooks.clone()).await?;
     let me = NodeId::new(plan.config.node_id);
-    let files = PromiseFiles::new(disk.clone(), promise_dir(&plan.config.data_dir, CoreId::new(core)));
-    let promises = files.read().await.map_err(|error| Fatal::StorageWrite {
-        detail: format!("the promises of replicas cannot be read: {error}"),
-    })?;
+    let (files, promises) = promises::take(plan, &disk, CoreId::new(core)).await?;
     let replicas = Replicas::new((me, plan.life()), plan.image(), store.clone(), files, promises);
     let shard = Shard::new(ShardParts {
         config: plan.config.clone(),
@@ -132,6 +129,7 @@ async fn boot_and_serve(
     shard.follow_groups(&ClusterImage::default());
     shard.follow_transactions();
     plan.ready.meet().await;
+    promises::retire(plan, &disk, CoreId::new(core)).await?;
     queues.spawn(Queue::Control, take_up(shard.clone()));
     if core == 0 {
         finish_deletions(&shard);
@@ -200,6 +198,7 @@ async fn recover(
     if core == 0 {
         deal_segments(plan, &image, disk, &options).await?;
     }
+    promises::deal(plan, disk, CoreId::new(core)).await?;
     plan.wals_read.meet().await;
     let recovered = plan.take(core);
     let store = LogStore::open(disk.clone(), options, heddle_proto::ids::CoreId::new(core), recovered, hooks)

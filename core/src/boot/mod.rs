@@ -11,6 +11,7 @@ pub mod logging;
 pub mod meeting;
 pub mod metadata;
 pub mod plan;
+pub mod promises;
 
 use std::{sync::Arc, time::Duration};
 

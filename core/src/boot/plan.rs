@@ -1,11 +1,14 @@
 //! What the cores share while they boot: the configuration, meeting points, and what recovery found for whom.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use heddle_log_store::{Options, RecoveredPartition, RecoveredPartitions, WalContents};
 use heddle_proto::ids::{CoreId, NodeId, TopicPartition};
-use heddle_replication::message::Life;
-use heddle_replication_driver::Peer;
+use heddle_replication::{io::Promise, message::Life};
+use heddle_replication_driver::{
+    Peer,
+    promises::{Promises, merge},
+};
 use heddle_replication_transport::{
     Door,
     handshake::{Identity, Secret},
@@ -22,7 +25,7 @@ pub struct Plan {
     pub data_dir: DataDir,
     /// Core 0 has read the metadata.
     pub metadata_read: Meeting,
-    /// Every WAL has been read and its content dealt out to the owners.
+    /// Every WAL and every table of promises has been read, and what is in them dealt out to the owners.
     pub wals_read: Meeting,
     /// Every core has what it recovered on disk in its own name.
     pub recovered: Meeting,
@@ -41,6 +44,7 @@ pub struct Plan {
     life: OnceLock<Life>,
     image: OnceLock<Arc<ClusterImage>>,
     dealt: Vec<Mutex<WalContents>>,
+    promises: Vec<Mutex<Promises>>,
 }
 
 impl Plan {
@@ -63,6 +67,7 @@ impl Plan {
             life: OnceLock::new(),
             image: OnceLock::new(),
             dealt: (0..cores).map(|_| Mutex::default()).collect(),
+            promises: (0..cores).map(|_| Mutex::default()).collect(),
         }
     }
 
@@ -119,6 +124,20 @@ impl Plan {
     /// Takes what was dealt to a core.
     pub fn take(&self, core: u16) -> RecoveredPartitions {
         self.dealt(core, |dealt| std::mem::take(&mut dealt.partitions))
+    }
+
+    /// Gives what a replica has promised to its owner.
+    pub fn deal_promise(&self, core: CoreId, at: TopicPartition, promise: Promise) {
+        merge(&mut self.promises(core), at, promise);
+    }
+
+    /// Takes the promises that were dealt to a core.
+    pub fn take_promises(&self, core: CoreId) -> Promises {
+        std::mem::take(&mut *self.promises(core))
+    }
+
+    fn promises(&self, core: CoreId) -> MutexGuard<'_, Promises> {
+        self.promises[usize::from(core.get())].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn dealt<T>(&self, core: u16, use_it: impl FnOnce(&mut WalContents) -> T) -> T {

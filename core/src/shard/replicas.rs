@@ -6,7 +6,6 @@
 use std::{
     cell::{Cell, RefCell},
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     rc::{Rc, Weak},
     sync::Arc,
     time::Duration,
@@ -62,11 +61,6 @@ pub struct Replicas<D: Disk + 'static> {
     is_in_touch: Cell<bool>,
     /// Logs of replicas that have gone elsewhere, while they are being deleted.
     deleting: RefCell<BTreeSet<TopicPartition>>,
-}
-
-/// Where the promises of a core are.
-pub fn promise_dir(data_dir: &std::path::Path, core: CoreId) -> PathBuf {
-    data_dir.join("promises").join(core.to_string())
 }
 
 impl<D: Disk + 'static> Replicas<D> {

@@ -3,6 +3,7 @@
 //! Both are written, one after the other, before anything is reported: a write that a crash tears leaves the other file,
 //! and so does damage that comes later. A table that is gone for good is no table: the replicas have then forgotten.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,20 @@ const FILE_NAMES: [&str; 2] = ["promises.0", "promises.1"];
 
 /// What every replica has promised.
 pub type Promises = BTreeMap<TopicPartition, Promise>;
+
+/// Adds a promise to a table that may have one of the same replica from another time, and keeps what both allow: promises
+/// only grow, and where neither is further only the doubtful one can be trusted.
+pub fn merge(into: &mut Promises, partition: TopicPartition, promise: Promise) {
+    let kept = into.entry(partition).or_insert(promise);
+    let reach = |promise: &Promise| (promise.sealed.max(promise.accepted), promise.accepted);
+    kept.intact = match reach(&promise).cmp(&reach(kept)) {
+        Ordering::Less => kept.intact,
+        Ordering::Equal => kept.intact && promise.intact,
+        Ordering::Greater => promise.intact,
+    };
+    kept.sealed = kept.sealed.max(promise.sealed);
+    kept.accepted = kept.accepted.max(promise.accepted);
+}
 
 /// Where the tables are.
 pub struct PromiseFiles<D: Disk> {
@@ -60,6 +75,16 @@ impl<D: Disk> PromiseFiles<D> {
             }
         }
         Ok(newest)
+    }
+
+    /// Writes what the replicas of this core have promised, as the table that follows `number`, durably to both files, and
+    /// gives the new number.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub async fn replace(&self, promises: &Promises, number: u64) -> io::Result<u64> {
+        self.write(&encode(promises, number + 1), number + 1).await?;
+        Ok(number + 1)
     }
 
     /// Writes a table durably to both files.
@@ -182,6 +207,29 @@ mod tests {
             let mut bad = bytes.clone();
             bad[byte] ^= 4;
             assert_eq!(decode(&bad), None, "byte {byte}");
+        }
+    }
+
+    #[test]
+    fn of_two_times_the_later_promise_is_kept_and_the_doubtful_one_of_the_same_time() {
+        let promise = |sealed, accepted, intact| Promise {
+            sealed: Epoch::new(sealed),
+            accepted: Epoch::new(accepted),
+            intact,
+        };
+        for (one, other, kept) in [
+            (promise(5, 5, true), promise(7, 5, false), promise(7, 5, false)),
+            (promise(5, 5, false), promise(7, 5, true), promise(7, 5, true)),
+            (promise(7, 5, true), promise(7, 7, false), promise(7, 7, false)),
+            (promise(7, 7, true), promise(7, 7, false), promise(7, 7, false)),
+            (promise(0, 9, true), promise(9, 8, false), promise(9, 9, true)),
+        ] {
+            for (first, second) in [(one, other), (other, one)] {
+                let at = TopicPartition::new(TopicId::new([3; 16]), PartitionIndex::new(0));
+                let mut table = Promises::from([(at, first)]);
+                merge(&mut table, at, second);
+                assert_eq!(table[&at], kept, "{first:?} and {second:?}");
+            }
         }
     }
 
