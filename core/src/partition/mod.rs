@@ -1,8 +1,9 @@
 //! One partition on the core that owns it: its log, its place in the cluster, who waits for it.
 //!
 //! [`produce`] appends, [`fetch`] reads, [`positions`] moves committed forward and releases what waits for it,
-//! [`producers`] recognises retries, [`replicated`] works with a replica where there are several, [`transactions`] says what is stable, [`epochs`] remembers leadership. What it promises after a crash is what its log
-//! promises: every offset reported durable is there, byte for byte.
+//! [`producers`] recognises retries, [`refused`] what comes behind a refused batch, [`replicated`] works with a replica
+//! where there are several, [`transactions`] says what is stable, [`epochs`] remembers leadership. What it promises after a
+//! crash is what its log promises: every offset reported durable is there, byte for byte.
 
 pub mod codec;
 pub mod epochs;
@@ -12,6 +13,7 @@ pub mod pending;
 pub mod positions;
 pub mod produce;
 pub mod producers;
+pub mod refused;
 pub mod replicated;
 pub mod transactions;
 pub mod unstable;
@@ -40,6 +42,7 @@ use epochs::EpochHistory;
 use guards::Guards;
 use pending::Pending;
 use producers::Producers;
+use refused::RefusedBatches;
 use replicated::Replicated;
 use unstable::Unstable;
 
@@ -59,6 +62,7 @@ pub struct Partition<D: Disk> {
     /// Everything below is of transactions that are ended.
     stable: Cell<Offset>,
     producers: RefCell<Producers>,
+    refused: RefCell<RefusedBatches>,
     unstable: RefCell<Unstable>,
     guards: RefCell<Guards>,
     /// No transaction was aborted by a marker after this one; -1 for none at all.
@@ -100,6 +104,7 @@ impl<D: Disk> Partition<D> {
             committed: Cell::new(Offset::ZERO),
             stable: Cell::new(Offset::ZERO),
             producers: RefCell::new(producers),
+            refused: RefCell::default(),
             unstable: RefCell::new(unstable),
             guards: RefCell::default(),
             last_abort: Cell::new(last_abort),

@@ -7,7 +7,7 @@ use heddle_log_store::{AppendError, Disk};
 use heddle_proto::{
     batch::{self, BatchError, BatchHeader},
     error::ErrorCode,
-    ids::{Epoch, Offset, ProducerId, Timestamp},
+    ids::{Epoch, Offset, ProducerId, Sequence, Timestamp},
 };
 
 use super::{
@@ -72,6 +72,16 @@ pub enum ProduceError {
     /// The producer's sequence does not fit.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// A batch that its producer sent before this one has to come first.
+    #[error(
+        "an earlier batch of the producer, from sequence {first} on, was refused and has to be sent again first"
+    )]
+    Behind {
+        /// Where that begins.
+        first: Sequence,
+        /// With what it was refused.
+        code: ErrorCode,
+    },
     /// The batch is part of no transaction that is open here and that its coordinator knows.
     #[error("the batch of producer {0} is part of no open transaction of this partition")]
     NotInTransaction(ProducerId),
@@ -134,7 +144,7 @@ impl ProduceError {
             ProduceError::Epoch { .. } => ErrorCode::UnknownLeaderEpoch,
             ProduceError::Corrupt(error) => error.code(),
             ProduceError::TooLarge { .. } => ErrorCode::MessageTooLarge,
-            ProduceError::Records { code, .. } => *code,
+            ProduceError::Records { code, .. } | ProduceError::Behind { code, .. } => *code,
             ProduceError::Forbidden(_) => ErrorCode::InvalidRecord,
             ProduceError::Sequence(SequenceError::Fenced { .. }) => ErrorCode::InvalidProducerEpoch,
             ProduceError::Sequence(SequenceError::OutOfOrder { .. }) => ErrorCode::OutOfOrderSequenceNumber,
@@ -216,6 +226,9 @@ impl<D: Disk> Partition<D> {
             return Err(ProduceError::Deleted);
         }
         if !self.leads() {
+            if let Ok(first) = BatchHeader::parse(&records) {
+                self.refused.borrow_mut().note(&first, ProduceError::NotLeader.code());
+            }
             return Err(ProduceError::NotLeader);
         }
         if let Some(given) = epoch
@@ -239,8 +252,9 @@ impl<D: Disk> Partition<D> {
             TimestampType::LogAppendTime => now,
         };
         while !batches.is_empty() {
-            let bytes = BatchHeader::parse(&batches)?.batch_bytes as usize;
-            self.append(batches.split_to(bytes), append_time)?;
+            let header = BatchHeader::parse(&batches)?;
+            let appended = self.append(batches.split_to(header.batch_bytes as usize), append_time);
+            appended.inspect_err(|error| self.refused.borrow_mut().note(&header, error.code()))?;
         }
         self.advance(None);
         Ok(self.accepted(base_offset, self.log.positions().written, append_time, acks))
@@ -266,6 +280,9 @@ impl<D: Disk> Partition<D> {
             several => check_several(several)?,
         }
         for header in &headers {
+            if let Some((code, first)) = self.refused.borrow_mut().is_behind(header) {
+                return Err(ProduceError::Behind { first, code });
+            }
             self.producers.borrow().check(header)?;
         }
         Ok(headers)
@@ -276,6 +293,7 @@ impl<D: Disk> Partition<D> {
             batch::set_append_time(&mut bytes, append_time);
         }
         let header = self.write(bytes)?;
+        self.refused.borrow_mut().forget(header.producer_id);
         let begins = self.producers.borrow_mut().record(&header, header.base_offset);
         if let Some(first) = begins {
             self.begin_transaction(header.producer_id, first);

@@ -218,6 +218,7 @@ impl<D: Disk> Partition<D> {
         if header.is_control() {
             self.note_end(header, Outcome::Abort);
         } else {
+            self.refused.borrow_mut().forget(header.producer_id);
             let begins = self.producers.borrow_mut().record(header, header.base_offset);
             if let Some(first) = begins {
                 self.begin_transaction(header.producer_id, first);

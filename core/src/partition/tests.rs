@@ -163,6 +163,46 @@ fn a_retry_is_acknowledged_with_its_first_offset_also_after_a_restart() {
 }
 
 #[test]
+fn what_was_sent_behind_a_refused_batch_is_refused_alike() {
+    let disk = MemoryDisk::new(1);
+    disk.run(async {
+        let options = Options { dirty_bytes_max: 8 << 10, ..options() };
+        let node = open_with(&disk, 0, TopicConfig::default(), options).await;
+        let filler = "x".repeat(1 << 10);
+        while produce(&node, batch(&[&filler], None)).is_ok() {}
+        // Of producer 7 nothing is known yet, so that any sequence would do.
+        for (producer, first) in [(7, 0), (8, 3)] {
+            let send = |sequence| produce(&node, batch(&[&filler], Some((producer, sequence)))).map(drop);
+            for time in 0..2 {
+                assert_eq!(send(first).expect_err("is full").code(), ErrorCode::RequestTimedOut);
+                for behind in 1..=4 {
+                    let refused = send(first + behind).expect_err("is behind");
+                    assert!(matches!(refused, ProduceError::Behind { .. }), "{time}: {refused}");
+                    assert_eq!(refused.code(), ErrorCode::RequestTimedOut);
+                }
+            }
+        }
+        with_loops(&node, async {
+            let emptied = async {
+                while node.partition.log().positions().durable < node.partition.log().positions().written {
+                    future::yield_now().await;
+                }
+            };
+            emptied.await;
+            let behind = produce(&node, batch(&["x"], Some((7, 1)))).map(drop);
+            assert!(!matches!(behind, Err(ProduceError::Behind { .. })), "a fifth one cannot be in flight");
+            for sequence in [3, 4] {
+                let accepted = produce(&node, batch(&["x"], Some((8, sequence)))).expect("is in order");
+                accepted.settled().await.expect("settles");
+            }
+            let gap = produce(&node, batch(&["x"], Some((8, 6)))).map(drop).expect_err("5 comes next");
+            assert_eq!(gap.code(), ErrorCode::OutOfOrderSequenceNumber);
+        })
+        .await;
+    });
+}
+
+#[test]
 fn refusals_write_nothing() {
     let disk = MemoryDisk::new(1);
     disk.run(async {

@@ -136,6 +136,12 @@ impl Sequence {
         const SEQUENCE_COUNT: i64 = i32::MAX as i64 + 1;
         Self(((self.0 as i64 + count as i64) % SEQUENCE_COUNT) as i32)
     }
+
+    /// Whether it comes after another one, which is less than half of all sequence numbers away.
+    pub const fn is_after(self, other: Self) -> bool {
+        let ahead = self.0.wrapping_sub(other.0) & i32::MAX;
+        ahead != 0 && ahead <= i32::MAX / 2
+    }
 }
 
 impl Timestamp {
@@ -289,6 +295,18 @@ mod tests {
         assert_eq!(Sequence::new(i32::MAX).plus(1), Sequence::new(0));
         assert_eq!(Sequence::new(i32::MAX - 1).plus(3), Sequence::new(1));
         assert_eq!(Sequence::new(5).plus(0), Sequence::new(5));
+    }
+
+    #[test]
+    fn sequences_are_in_order_also_where_they_wrap() {
+        for first in [0, 5, i32::MAX - 1, i32::MAX] {
+            let first = Sequence::new(first);
+            assert!(!first.is_after(first));
+            for later in [1, 7, 1 << 29] {
+                assert!(first.plus(later).is_after(first), "{later} after {first}");
+                assert!(!first.is_after(first.plus(later)), "{first} after {later} more");
+            }
+        }
     }
 
     #[test]
