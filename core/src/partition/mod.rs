@@ -189,12 +189,8 @@ impl<D: Disk> Partition<D> {
         self.deleted.get()
     }
 
-    /// Exclusive end of what compaction may touch: committed, and below every transaction that is open. Nothing where
-    /// there are several replicas, which are caught up with offsets without holes.
+    /// Exclusive end of what compaction may touch: committed, and below every transaction that is open.
     pub fn compact_upto(&self) -> Offset {
-        if self.is_replicated() {
-            return Offset::ZERO;
-        }
         self.committed().min(self.stable())
     }
 

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
+use heddle_proto::batch;
 use heddle_proto::ids::Offset;
 
 use super::Log;
@@ -187,6 +188,13 @@ impl<D: Disk> Log<D> {
             match step {
                 Step::Batch(header, range) => {
                     let too_large = taken > 0 && taken + range.len() > bounds.bytes_max;
+                    if header.is_hole()
+                        && header.base_offset < bounds.upto
+                        && bounds.upto < header.next_offset()
+                    {
+                        let part = batch::hole(header.base_offset, bounds.upto, header.epoch);
+                        *hole = Some((bounds.upto, part.freeze()));
+                    }
                     if header.next_offset() > bounds.upto || too_large {
                         cursor.walker = before;
                         return Ok(Advance::Full);

@@ -16,6 +16,7 @@ use heddle_replication::stream;
 use heddle_replication::stream::outbound::{Input as StreamInput, Output as StreamOutput};
 
 use crate::connection::{self, Connection, Frame, Peer, Said};
+use crate::gaps;
 use crate::hosted::Hosted;
 use crate::job::{Done, Job, ReadJob};
 use crate::promises::{self, PromiseFiles, Promises};
@@ -338,7 +339,7 @@ impl<D: Disk> Driver<D> {
     fn hear(&mut self, now: Duration, from: Peer, said: Said) {
         let Some(hosted) = self.hosted.get_mut(&said.partition) else { return };
         hosted.met(from);
-        let Some(carried) = checked_batches(&said) else { return };
+        let Some((carried, epochs)) = checked_batches(&said) else { return };
         let bytes: usize = carried.iter().map(|(batch, _)| batch.len()).sum();
         if bytes > 0 && hosted.log.damage().is_some() {
             return; // The next tick sees to it.
@@ -347,7 +348,10 @@ impl<D: Disk> Driver<D> {
         if bytes > 0 && !takes {
             return; // As if it had been lost: it is sent again when there is room.
         }
-        let (partition, message) = (said.partition, said.message);
+        let (partition, mut message) = (said.partition, said.message);
+        if let Message::Append { history, .. } = &mut message {
+            *history = epochs;
+        }
         let acknowledges = matches!(message, Message::Ack { .. });
         self.take(now, partition, Input::Message { from: from.node, message }, &carried);
         if acknowledges {
@@ -374,10 +378,10 @@ impl<D: Disk> Driver<D> {
                 }
             }
             Done::Flushed => {}
-            Done::Read { peer, connection, partition, ticket, batches } => {
+            Done::Read { peer, connection, partition, ticket, range, batches } => {
                 let batches = batches.unwrap_or_default();
                 if self.connections.get(&peer).is_some_and(|known| known.number == connection) {
-                    self.answer_read(now, peer, partition, ticket, batches);
+                    self.answer_read(now, peer, (partition, ticket, range), batches);
                 }
             }
         }
@@ -483,10 +487,10 @@ impl<D: Disk> Driver<D> {
         let StreamOutput::Read { partition, ticket, from, upto, bytes_max } = read else { return };
         let connection = self.connection(now, peer).number;
         let Some(hosted) = self.hosted.get(&partition).filter(|hosted| !hosted.is_cutting()) else {
-            return self.answer_read(now, peer, partition, ticket, Vec::new());
+            return self.answer_read(now, peer, (partition, ticket, (from, upto)), Vec::new());
         };
         match hosted.log.read_cached(from, upto, bytes_max) {
-            Some(batches) => self.answer_read(now, peer, partition, ticket, batches),
+            Some(batches) => self.answer_read(now, peer, (partition, ticket, (from, upto)), batches),
             None => {
                 let log = hosted.log.clone();
                 let job = ReadJob { peer, connection, partition, ticket, log, from, upto, bytes_max };
@@ -499,10 +503,13 @@ impl<D: Disk> Driver<D> {
         &mut self,
         now: Duration,
         peer: Peer,
-        partition: TopicPartition,
-        ticket: u64,
+        (partition, ticket, range): (TopicPartition, u64, (Offset, Offset)),
         batches: Vec<Bytes>,
     ) {
+        let batches = match self.hosted.get(&partition) {
+            Some(hosted) => gaps::fill(hosted.history(), range, batches),
+            None => Vec::new(),
+        };
         let end = batches.last().and_then(|batch| BatchHeader::parse(batch).ok());
         let input = match end {
             Some(header) => {
@@ -515,10 +522,11 @@ impl<D: Disk> Driver<D> {
     }
 }
 
-/// The batches of an append with their headers, if they are sound and just those that it names. Other messages have none.
-fn checked_batches(said: &Said) -> Option<Vec<(Bytes, BatchHeader)>> {
+/// The batches of an append with their headers and epochs, if they are sound and just those that it names. Other messages
+/// have none.
+fn checked_batches(said: &Said) -> Option<(Vec<(Bytes, BatchHeader)>, History)> {
     let Message::Append { from, upto, history, .. } = &said.message else {
-        return said.batches.is_empty().then(Vec::new);
+        return said.batches.is_empty().then(Default::default);
     };
     let (mut at, mut found, mut epochs) = (*from, Vec::with_capacity(said.batches.len()), History::default());
     for batch in &said.batches {
@@ -530,7 +538,12 @@ fn checked_batches(said: &Said) -> Option<Vec<(Bytes, BatchHeader)>> {
         at = header.next_offset();
         found.push((batch.clone(), header));
     }
-    (at == *upto && epochs == *history).then_some(found)
+    // The sender may have dropped older epochs than those of the first batches.
+    let is_told = match history.entries().first() {
+        Some((_, start)) => epochs.of_range(*start, *upto) == *history,
+        None => true,
+    };
+    (at == *upto && is_told).then_some((found, epochs))
 }
 
 #[cfg(test)]
@@ -634,6 +647,37 @@ mod tests {
         let found = disk.run(replay_wal(&disk, &options, 0)).unwrap().partitions;
         let damage = store(&disk, found).log(partition, LogConfig::default()).damage();
         assert_eq!(damage.map(|damage| damage.offset), Some(Offset::ZERO));
+    }
+
+    #[test]
+    fn records_older_than_all_epochs_the_sender_knows_are_taken_with_their_own() {
+        let batch_of = |base: i64, epoch: i32| {
+            let mut builder = BatchBuilder::new(Compression::None);
+            builder.push(Timestamp::new(1), None, Some(b"value"), &[]).unwrap();
+            let mut bytes = builder.build().unwrap();
+            batch::assign(&mut bytes, Offset::new(base), Epoch::new(epoch));
+            bytes.freeze()
+        };
+        let history = |entries: &[(i32, i64)]| {
+            let entries = entries.iter().map(|(epoch, start)| (Epoch::new(*epoch), Offset::new(*start)));
+            History::from_entries(entries.collect()).unwrap()
+        };
+        let taken = |told: History| {
+            let (epoch, life, committed) = (Epoch::new(9), Life(1), Offset::ZERO);
+            let (from, upto) = (Offset::ZERO, Offset::new(3));
+            let said = Said {
+                partition: TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0)),
+                message: Message::Append { epoch, life, from, upto, history: told, committed },
+                batches: vec![batch_of(0, 1), batch_of(1, 3), batch_of(2, 3)],
+            };
+            checked_batches(&said).map(|(_, epochs)| epochs)
+        };
+        let whole = || history(&[(1, 0), (3, 1)]);
+        assert_eq!(taken(whole()), Some(whole()));
+        assert_eq!(taken(history(&[(3, 1)])), Some(whole()));
+        assert_eq!(taken(History::default()), Some(whole()));
+        assert_eq!(taken(history(&[(2, 1)])), None);
+        assert_eq!(taken(history(&[(1, 0), (4, 1)])), None);
     }
 
     #[test]

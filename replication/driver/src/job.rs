@@ -75,6 +75,8 @@ pub enum Done {
         partition: TopicPartition,
         /// Of which read.
         ticket: u64,
+        /// From where, and up to where at most.
+        range: (Offset, Offset),
         /// The batches.
         batches: Result<Vec<Bytes>, ReadError>,
     },
@@ -117,7 +119,7 @@ impl<D: Disk> Job<D> {
             Job::Read(read) => {
                 let ReadJob { peer, connection, partition, ticket, log, from, upto, bytes_max } = read;
                 let batches = log.read(from, upto, bytes_max).await;
-                Ok(Done::Read { peer, connection, partition, ticket, batches })
+                Ok(Done::Read { peer, connection, partition, ticket, range: (from, upto), batches })
             }
         }
     }

@@ -18,6 +18,7 @@
 
 mod connection;
 mod driver;
+mod gaps;
 mod hosted;
 mod job;
 mod kept;

@@ -10,6 +10,7 @@ use heddle_replication::io::Output;
 use heddle_replication::stream::outbound::Input as StreamInput;
 
 use crate::driver::{Driver, Event};
+use crate::gaps;
 use crate::hosted::{LogOp, Told};
 use crate::job::{CutJob, Job};
 
@@ -44,10 +45,8 @@ impl<D: Disk> Driver<D> {
             }
             Output::Record(promise) => self.promise(partition, promise),
             Output::Append { from, upto } => {
-                let taken = carried
-                    .iter()
-                    .filter(|(_, header)| header.base_offset >= from && header.next_offset() <= upto);
-                let appends = taken.map(|(batch, header)| LogOp::Append(batch.clone(), *header));
+                let taken = carried.iter().filter_map(|batch| gaps::within(batch, (from, upto)));
+                let appends = taken.map(|(batch, header)| LogOp::Append(batch, header));
                 self.change_log(partition, appends.collect());
             }
             Output::Cut(at) => self.change_log(partition, vec![LogOp::Cut(at)]),
