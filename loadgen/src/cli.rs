@@ -199,6 +199,10 @@ pub struct LimitsArgs {
     /// Writers, and connections, that share the rate.
     #[arg(long, default_value_t = 1)]
     pub depth: u32,
+    /// Also measure an echo in the shape of a produce of one producer to so many nodes on this machine: a durable write on
+    /// each, answered when a majority has written.
+    #[arg(long, default_value_t = 0)]
+    pub replicas: u32,
     /// How long each part is measured.
     #[arg(long, default_value = "5s", value_parser = parse_duration)]
     pub duration: std::time::Duration,

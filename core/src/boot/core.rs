@@ -76,7 +76,14 @@ async fn boot_and_serve(
     let store = recover(plan, core, &disk, hooks.clone()).await?;
     let me = NodeId::new(plan.config.node_id);
     let (files, promises) = promises::take(plan, &disk, CoreId::new(core)).await?;
-    let replicas = Replicas::new((me, plan.life()), plan.image(), store.clone(), files, promises);
+    let replicas = Replicas::new(
+        (me, plan.life()),
+        plan.replica_options(),
+        plan.image(),
+        store.clone(),
+        files,
+        promises,
+    );
     let shard = Shard::new(ShardParts {
         config: plan.config.clone(),
         queues,

@@ -144,6 +144,13 @@ impl Plan {
         use_it(&mut self.dealt[usize::from(core)].lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The pace of one core's replicas.
+    pub fn replica_options(&self) -> heddle_replication_driver::Options {
+        let mut options = heddle_replication_driver::Options::default();
+        options.stream.catch_up_bytes_per_second = self.config.catch_up_bytes_per_second;
+        options
+    }
+
     /// The geometry of one core's logs.
     pub fn store_options(&self) -> Options {
         let config = &self.config;

@@ -223,6 +223,13 @@ pub const ENTRIES: &[Entry] = &[
         ),
     ),
     entry(
+        CLUSTER,
+        "catch_up_bytes_per_second",
+        Kind::Bytes(MIB, TIB),
+        "256MiB",
+        "Bytes of records that one core sends in a second at most to one core of another node for replicas that lag behind, so that those that keep up are not held up.",
+    ),
+    entry(
         CORES,
         "cores",
         Kind::Cores,

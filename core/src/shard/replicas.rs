@@ -67,6 +67,7 @@ impl<D: Disk + 'static> Replicas<D> {
     /// A core without replicas, with the promises that its life before left.
     pub fn new(
         me: (NodeId, Life),
+        options: Options,
         at_start: Arc<ClusterImage>,
         store: heddle_log_store::LogStore<D>,
         files: PromiseFiles<D>,
@@ -77,7 +78,6 @@ impl<D: Disk + 'static> Replicas<D> {
             notes: RefCell::default(),
             is_noting: Cell::new(false),
         });
-        let options = Options::default();
         let driver = Driver::new(me.0, me.1, options, store, files, found);
         let runner = Runner::new(driver, options, TICK, observer.clone());
         Replicas {

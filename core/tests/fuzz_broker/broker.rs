@@ -201,6 +201,7 @@ async fn run(core: usize, disk_seed: u64, socket: ListenSocket, ends: Ends, shar
     let me = (NodeId::new(shared.config.node_id), Life(1));
     let replicas = Replicas::new(
         me,
+        heddle_replication_driver::Options::default(),
         image.clone(),
         store.clone(),
         PromiseFiles::new(disk, "/data/promises".into()),

@@ -22,6 +22,7 @@ pub fn command(args: &LimitsArgs) -> Result<(), String> {
         message_bytes: args.bytes,
         rate: args.rate,
         depth: args.depth,
+        replicas: args.replicas,
         duration: args.duration,
     };
     let limits = Limits::measure(&plan).map_err(|e| e.to_string())?.summary(&plan);
@@ -48,7 +49,10 @@ fn to_text(printed: &Printed) -> String {
         "{} B written as {} B, {rate}, depth {}\n",
         limits.message_bytes, limits.write_bytes, limits.depth
     );
-    for (name, figures) in [("durable write", &limits.write), ("loopback round trip", &limits.round_trip)] {
+    let parts = [("durable write", &limits.write), ("loopback round trip", &limits.round_trip)];
+    for (name, figures) in
+        parts.into_iter().chain(limits.replicated.as_ref().map(|echo| ("echo of replicas", echo)))
+    {
         text += &format!(
             "  {name:<20} p50 {:.1}  p99 {:.1}  p99.9 {:.1}  max {:.1} us  ({} times)\n",
             figures.p50_us, figures.p99_us, figures.p999_us, figures.max_us, figures.count

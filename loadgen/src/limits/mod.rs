@@ -7,6 +7,7 @@
 mod command;
 mod file;
 mod paced;
+mod replicas;
 mod round_trip;
 mod stream;
 mod throughput;
@@ -38,7 +39,9 @@ pub struct LimitPlan {
     pub rate: u64,
     /// Threads, and connections, that share the rate.
     pub depth: u32,
-    /// How long each of the two is measured.
+    /// Nodes that hold a message; 0: replicas are not measured.
+    pub replicas: u32,
+    /// How long each of them is measured.
     pub duration: Duration,
 }
 
@@ -56,6 +59,8 @@ pub struct Limits {
     pub write: Timed,
     /// Loopback round trips.
     pub round_trip: Timed,
+    /// Both at once, on as many nodes as asked.
+    pub replicated: Option<Timed>,
 }
 
 /// Why a limit could not be measured.
@@ -82,13 +87,18 @@ pub enum LimitError {
 impl Limits {
     /// Measures one after the other, so that they do not disturb each other.
     pub fn measure(plan: &LimitPlan) -> Result<Self, LimitError> {
-        Ok(Self { write: write::measure(plan)?, round_trip: round_trip::measure(plan)? })
+        let (write, round_trip) = (write::measure(plan)?, round_trip::measure(plan)?);
+        let replicated = (plan.replicas > 0).then(|| replicas::measure(plan)).transpose()?;
+        Ok(Self { write, round_trip, replicated })
     }
 
     /// Joins two measurements, as of before and after a run.
     pub fn join(mut self, other: &Self) -> Self {
         self.write.add(&other.write);
         self.round_trip.add(&other.round_trip);
+        if let (Some(mine), Some(other)) = (&mut self.replicated, &other.replicated) {
+            mine.add(other);
+        }
         self
     }
 
@@ -110,6 +120,7 @@ impl Limits {
             write_alone_p99_us: write_alone.p99_us,
             write,
             round_trip,
+            replicated: self.replicated.as_ref().map(|timed| Percentiles::of(&timed.due)),
         }
     }
 }
@@ -147,6 +158,9 @@ pub struct LimitSummary {
     pub write: Percentiles,
     /// Round trips, from when each was due.
     pub round_trip: Percentiles,
+    /// An echo in the shape of a produce to several nodes on this machine, of one producer, where that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicated: Option<Percentiles>,
 }
 
 #[cfg(test)]
@@ -154,7 +168,7 @@ mod tests {
     use super::*;
 
     fn plan(dir: PathBuf, message_bytes: usize, rate: u64, depth: u32) -> LimitPlan {
-        LimitPlan { dir, message_bytes, rate, depth, duration: Duration::from_millis(50) }
+        LimitPlan { dir, message_bytes, rate, depth, replicas: 3, duration: Duration::from_millis(50) }
     }
 
     #[test]
@@ -170,10 +184,13 @@ mod tests {
             let plan = plan(dir.path().to_owned(), 1100, rate, depth);
             let limits = Limits::measure(&plan).unwrap();
             assert!(!limits.write.due.is_empty() && !limits.round_trip.due.is_empty());
+            let replicated = limits.replicated.as_ref().unwrap().due.len();
+            assert!(replicated > 0);
             let summary = limits.clone().join(&limits).summary(&plan);
             let sum = summary.write.p50_us + summary.round_trip.p50_us;
             assert!((summary.limit_p50_us - sum).abs() < 0.02);
             assert_eq!(summary.write.count, limits.write.alone.len() * 2);
+            assert_eq!(summary.replicated.unwrap().count, replicated * 2);
             assert!(summary.write_alone_p50_us <= summary.write.p50_us);
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "the file is removed");

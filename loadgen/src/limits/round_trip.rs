@@ -9,9 +9,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
 /// What a produce request carries besides its batch, about.
-const REQUEST_OVERHEAD_BYTES: usize = 80;
+pub(super) const REQUEST_OVERHEAD_BYTES: usize = 80;
 /// What an acknowledgement takes, about.
-const ANSWER_BYTES: usize = 64;
+pub(super) const ANSWER_BYTES: usize = 64;
 
 /// Measures `plan`'s round trips.
 pub(super) fn measure(plan: &LimitPlan) -> Result<Timed, LimitError> {
@@ -25,7 +25,7 @@ pub(super) fn measure(plan: &LimitPlan) -> Result<Timed, LimitError> {
         for _ in 0..depth {
             streams.push(connect(address)?);
             let (served, _) = listener.accept()?;
-            scope.spawn(move || answer(served, request_bytes));
+            scope.spawn(move || answer(served, request_bytes, |_| Ok(())));
         }
         let start = clock.now();
         let threads: Vec<_> = streams
@@ -46,13 +46,13 @@ pub(super) fn measure(plan: &LimitPlan) -> Result<Timed, LimitError> {
     })
 }
 
-fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+pub(super) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-fn ask(mut stream: TcpStream, pacing: &Pacing, request_bytes: usize) -> io::Result<Timed> {
+pub(super) fn ask(mut stream: TcpStream, pacing: &Pacing, request_bytes: usize) -> io::Result<Timed> {
     sleep_precisely();
     let request = vec![7; request_bytes];
     let mut reply = [0; ANSWER_BYTES];
@@ -62,9 +62,16 @@ fn ask(mut stream: TcpStream, pacing: &Pacing, request_bytes: usize) -> io::Resu
     })
 }
 
-/// Answers until the other side closes.
-fn answer(mut stream: TcpStream, request_bytes: usize) {
+/// Answers each request when `work` is done, until the other side closes or `work` fails.
+pub(super) fn answer(
+    mut stream: TcpStream,
+    request_bytes: usize,
+    mut work: impl FnMut(&[u8]) -> Result<(), LimitError>,
+) {
     let _ = stream.set_nodelay(true);
     let mut request = vec![0; request_bytes];
-    while stream.read_exact(&mut request).is_ok() && stream.write_all(&[1; ANSWER_BYTES]).is_ok() {}
+    while stream.read_exact(&mut request).is_ok()
+        && work(&request).is_ok()
+        && stream.write_all(&[1; ANSWER_BYTES]).is_ok()
+    {}
 }

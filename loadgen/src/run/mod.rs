@@ -73,6 +73,7 @@ fn limit_plan(args: &RunArgs, config: &RunConfig) -> LimitPlan {
         message_bytes,
         rate: config.rate / u64::from(records),
         depth: config.producers.clamp(1, DEPTH_MAX),
+        replicas: 0,
         duration: args.limit_duration,
     }
 }
