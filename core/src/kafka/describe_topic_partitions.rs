@@ -105,8 +105,9 @@ fn describe(
 ) -> DescribeTopicPartitionsResponseTopic {
     let partitions = topic.partitions.iter().enumerate().skip(first).take(count_max);
     let partitions = partitions.map(|(index, partition)| {
-        let Placement { leader, replicas, isr } = placement(image, topic, partition);
+        let Placement { error, leader, replicas, isr } = placement(image, topic, partition);
         DescribeTopicPartitionsResponsePartition::default()
+            .with_error_code(error.code())
             .with_partition_index(index as i32)
             .with_leader_id(BrokerId(leader))
             .with_leader_epoch(partition.epoch)

@@ -107,6 +107,8 @@ fn refused(name: &TopicName, code: ErrorCode) -> MetadataResponseTopic {
 
 /// The brokers of one partition, as Kafka clients know them.
 pub(super) struct Placement {
+    /// LEADER_NOT_AVAILABLE while nobody leads it.
+    pub error: ErrorCode,
     /// Who leads it, -1 while nobody does.
     pub leader: i32,
     /// Who has a replica.
@@ -120,8 +122,10 @@ pub(super) fn placement(image: &ClusterImage, topic: &TopicImage, partition: &Pa
     let broker_of = |node: u32| {
         BrokerId(partition.replica_on(node).map_or(-1, |replica| image.replica_broker(topic.id, replica)))
     };
+    let leader = image.leader_broker(topic, partition);
     Placement {
-        leader: image.leader_broker(topic, partition),
+        error: ClusterImage::leader_error(leader),
+        leader,
         replicas: partition.replicas.iter().map(|replica| broker_of(replica.node)).collect(),
         isr: partition.isr.iter().map(|node| broker_of(*node)).collect(),
     }
@@ -129,8 +133,9 @@ pub(super) fn placement(image: &ClusterImage, topic: &TopicImage, partition: &Pa
 
 fn describe(image: &ClusterImage, topic: &TopicImage) -> MetadataResponseTopic {
     let partitions = topic.indexes().zip(&topic.partitions).map(|(index, partition)| {
-        let Placement { leader, replicas, isr } = placement(image, topic, partition);
+        let Placement { error, leader, replicas, isr } = placement(image, topic, partition);
         MetadataResponsePartition::default()
+            .with_error_code(error.code())
             .with_partition_index(index.get() as i32)
             .with_leader_id(BrokerId(leader))
             .with_leader_epoch(partition.epoch)

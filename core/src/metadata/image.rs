@@ -8,7 +8,10 @@ use std::{
 };
 
 use ahash::AHashMap;
-use heddle_proto::ids::{CoreId, Epoch, NodeId, PartitionIndex, ProducerId, TopicId, TopicPartition};
+use heddle_proto::{
+    error::ErrorCode,
+    ids::{CoreId, Epoch, NodeId, PartitionIndex, ProducerId, TopicId, TopicPartition},
+};
 use serde::{Deserialize, Serialize};
 
 pub use crate::config::PortMode;
@@ -230,6 +233,11 @@ impl ClusterImage {
             (Some(replica), Some(node)) => node.broker_id(core_of(topic.id, replica.slot, node.core_count)),
             _ => -1,
         }
+    }
+
+    /// What clients are told beside the id that [`Self::leader_broker`] gave.
+    pub fn leader_error(leader: i32) -> ErrorCode {
+        if leader < 0 { ErrorCode::LeaderNotAvailable } else { ErrorCode::None }
     }
 
     /// The node and core that a wire id means; with one port for the node, core 0.

@@ -157,11 +157,9 @@ async fn metadata<D: Disk>(shard: &Rc<Shard<D>>, names: Option<Vec<String>>, aut
 }
 
 fn topic_info(image: &ClusterImage, topic: &TopicImage) -> TopicInfo {
-    let partitions = topic.indexes().zip(&topic.partitions).map(|(partition, found)| PartitionInfo {
-        partition,
-        broker: image.leader_broker(topic, found),
-        epoch: found.epoch(),
-        error: ErrorCode::None,
+    let partitions = topic.indexes().zip(&topic.partitions).map(|(partition, found)| {
+        let broker = image.leader_broker(topic, found);
+        PartitionInfo { partition, broker, epoch: found.epoch(), error: ClusterImage::leader_error(broker) }
     });
     TopicInfo {
         error: ErrorCode::None,
