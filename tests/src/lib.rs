@@ -11,6 +11,7 @@ pub mod http;
 pub mod kafka;
 pub mod logs;
 pub mod native;
+pub mod nodes;
 pub mod ports;
 pub mod raw;
 pub mod records;
