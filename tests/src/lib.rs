@@ -5,6 +5,7 @@
 
 pub mod binary;
 pub mod broker;
+pub mod clock;
 pub mod command;
 pub mod history;
 pub mod http;
