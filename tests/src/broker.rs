@@ -59,6 +59,7 @@ pub struct BrokerOptions {
     port_mode: PortMode,
     node_id: u32,
     settings: Vec<(String, String)>,
+    environment: Vec<(&'static str, PathBuf)>,
     allowed: Vec<String>,
     is_one_of_several: bool,
 }
@@ -77,6 +78,7 @@ impl Default for BrokerOptions {
             port_mode: PortMode::PerCore,
             node_id: 1,
             settings: settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            environment: Vec::new(),
             allowed: Vec::new(),
             is_one_of_several: false,
         }
@@ -119,6 +121,13 @@ impl BrokerOptions {
         self
     }
 
+    /// An environment variable that names a file.
+    #[must_use]
+    pub fn environment(mut self, name: &'static str, file: &Path) -> Self {
+        self.environment.push((name, file.to_owned()));
+        self
+    }
+
     /// Lets lines with this text be in the log at level WARN or ERROR.
     #[must_use]
     pub fn allow_log(mut self, text: &str) -> Self {
@@ -154,6 +163,7 @@ impl BrokerOptions {
         for variable in ["HEDDLE_CONFIG", "HEDDLE_DATA_DIR", "HEDDLE_LISTEN", "HEDDLE_SERVER", "HEDDLE_LOG"] {
             command.env_remove(variable);
         }
+        command.envs(self.environment.iter().map(|(name, file)| (name, file)));
         command
     }
 }
@@ -204,6 +214,35 @@ impl Place {
 
     fn log_file(&self) -> PathBuf {
         self.dir.path().join("stderr.log")
+    }
+
+    /// Starts a broker that must say something and go on, and ends it then.
+    ///
+    /// # Panics
+    /// If it ends before it has said all of these words, or does not say them.
+    pub fn serve_until_it_says(&self, data_dir: &Path, options: &BrokerOptions, words: &[&str]) {
+        let log = self.log_file();
+        let mut child = options
+            .command(data_dir, self.first_port)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("a log file can be made"))
+            .spawn()
+            .expect("the broker starts");
+        let deadline = Instant::now() + HANG;
+        let said = loop {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            let ended = child.try_wait().expect("the child can be waited for");
+            if words.iter().all(|word| said.contains(word)) || ended.is_some() || Instant::now() > deadline {
+                break said;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        let status = end_child(&mut child);
+        for word in words {
+            assert!(said.contains(word), "{word:?} is not in what it said ({status}):\n{said}");
+        }
+        assert_eq!(status.signal(), Some(libc::SIGKILL), "it ended by itself with {status}:\n{said}");
     }
 
     /// Starts a broker that must end by itself, and returns how it did.
@@ -367,6 +406,32 @@ impl Broker {
         kib * 1024
     }
 
+    /// How many files and sockets it has open.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn open_file_count(&self) -> usize {
+        let path = format!("/proc/{}/fd", self.pid());
+        std::fs::read_dir(path).expect("a running process has open files").count()
+    }
+
+    /// Stops it without ending it (SIGSTOP), as a machine that hangs.
+    pub fn suspend(&self) {
+        self.signal(libc::SIGSTOP);
+    }
+
+    /// Lets it go on after [`Broker::suspend`].
+    pub fn resume(&self) {
+        self.signal(libc::SIGCONT);
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        let pid = libc::pid_t::try_from(self.pid()).expect("process ids fit");
+        // SAFETY: the child was not waited for yet, so the id is still its own.
+        let sent = unsafe { libc::kill(pid, signal) };
+        assert_eq!(sent, 0, "{}", io::Error::last_os_error());
+    }
+
     fn pid(&self) -> u32 {
         self.child.as_ref().expect("the broker runs").id()
     }
@@ -424,11 +489,8 @@ impl Broker {
     /// # Panics
     /// If it does not end with status 0.
     pub fn stop_by(&mut self, signal: libc::c_int) {
+        self.signal(signal);
         let mut child = self.child.take().expect("the broker runs");
-        let pid = libc::pid_t::try_from(child.id()).expect("process ids fit");
-        // SAFETY: the child was not waited for yet, so the id is still its own.
-        let sent = unsafe { libc::kill(pid, signal) };
-        assert_eq!(sent, 0, "{}", io::Error::last_os_error());
         let Some(status) = wait_for_end(&mut child) else {
             end_child(&mut child);
             panic!("the broker did not stop within {HANG:?}; its log ends:\n{}", tail(&self.log()));

@@ -67,6 +67,19 @@ impl Metrics {
         self.values(name).sum()
     }
 
+    /// The sum of `heddle_NAME` over all series that have each of these labels, as `name="value"`; `None` if none has.
+    pub fn sum_with(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let names = [format!("heddle_{name}"), format!("heddle_{name}_total")];
+        let values = self.text.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (metric, found) = series.split_once('{').unwrap_or((series, ""));
+            let found: Vec<&str> = found.trim_end_matches('}').split(',').collect();
+            let is_it = names.iter().any(|name| name == metric) && labels.iter().all(|it| found.contains(it));
+            is_it.then(|| value.parse::<f64>().ok())?
+        });
+        values.fold(None, |sum, value| Some(sum.unwrap_or(0.0) + value))
+    }
+
     /// The whole text.
     pub fn text(&self) -> &str {
         &self.text
@@ -94,5 +107,7 @@ mod tests {
         assert_eq!(metrics.sum("a"), 7);
         assert_eq!(metrics.sum("ab"), 9);
         assert_eq!(metrics.sum_or_zero("b"), 0);
+        assert_eq!(metrics.sum_with("a", &["core=\"1\""]), Some(4.0));
+        assert_eq!(metrics.sum_with("a", &["core=\"2\""]), None);
     }
 }

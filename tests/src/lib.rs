@@ -5,12 +5,14 @@
 
 pub mod binary;
 pub mod broker;
+pub mod clock;
 pub mod command;
 pub mod history;
 pub mod http;
 pub mod kafka;
 pub mod logs;
 pub mod native;
+pub mod nodes;
 pub mod ports;
 pub mod raw;
 pub mod records;

@@ -10,7 +10,10 @@ use hdrhistogram::Histogram;
 use heddle_log_store::Disk;
 use heddle_proto::error::ErrorCode;
 
-use super::stages::{StageReport, Stages};
+use super::{
+    peers::StreamReport,
+    stages::{StageReport, Stages},
+};
 use crate::{coordinator::group::GroupCoordinator, shard::Shard};
 
 /// Latencies are kept from 1 ns to 60 s with two digits: some 30 KiB a histogram.
@@ -148,6 +151,10 @@ pub struct CoreReport {
     pub refusals: BTreeMap<ErrorCode, u64>,
     /// Where the time of requests went.
     pub stages: Vec<StageReport>,
+    /// Cores of other nodes that it replicates with.
+    pub streams: Vec<StreamReport>,
+    /// Connections of peers that came to nothing, by reason.
+    pub failed_handshakes: Vec<(&'static str, u64)>,
 }
 
 impl<D: Disk> Shard<D> {
@@ -212,12 +219,15 @@ impl<D: Disk> Shard<D> {
             kind: Kind::Counter,
             value: self.sessions.evicted_count(),
         });
+        samples.extend(self.cluster_samples());
         samples.extend(super::render::store_samples(&self.store.stats()));
         CoreReport {
             core: self.core().get(),
             samples,
             refusals: self.metrics.refusals.borrow().clone(),
             stages: self.metrics.stages.report(),
+            streams: self.stream_reports(),
+            failed_handshakes: self.failed_handshakes(),
         }
     }
 }

@@ -43,6 +43,7 @@ impl Collector for Reports {
             encode_family(&mut encoder, name, &samples)?;
         }
         self.encode_refusals(&mut encoder)?;
+        super::peers::encode(&mut encoder, &self.0)?;
         self.encode_stages(&mut encoder)
     }
 }

@@ -60,21 +60,35 @@ struct Node {
     is_draining: bool,
     led_partition_count: usize,
     replica_count: usize,
+    /// What it lacks of the partitions that the asked node leads; nothing for that node itself.
+    lag_records: Option<u64>,
+    /// As [`Node::lag_records`].
+    lag_bytes: Option<u64>,
 }
 
 impl<D: Disk> Shard<D> {
     /// The state of the cluster as this core and whoever leads the metadata know it, as one JSON object.
-    pub async fn status_json(&self) -> String {
+    pub async fn status_json(self: &Rc<Self>) -> String {
         let alive = match self.ask_leader(Request::WhoLives).await {
             Reply::Alive(leader, nodes) => Some((leader, nodes)),
             _ => None,
         };
-        let status = status(&self.image(), alive);
+        let mut lags: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+        for stream in collect(self).await.iter().flat_map(|report| &report.streams) {
+            let (records, bytes) = lags.entry(stream.peer.node.get()).or_default();
+            *records += stream.lag.records;
+            *bytes += stream.lag.bytes;
+        }
+        let status = status(&self.image(), alive, (self.node.get(), &lags));
         simd_json::to_string(&status).expect("plain data becomes JSON")
     }
 }
 
-fn status(image: &ClusterImage, alive: Option<(u32, Vec<u32>)>) -> Status {
+fn status(
+    image: &ClusterImage,
+    alive: Option<(u32, Vec<u32>)>,
+    (me, lags): (u32, &BTreeMap<u32, (u64, u64)>),
+) -> Status {
     let all = || {
         let topics = image.topics.values();
         topics.flat_map(|topic| topic.indexes().zip(&topic.partitions).map(move |it| (&topic.name, it)))
@@ -124,6 +138,7 @@ fn status(image: &ClusterImage, alive: Option<(u32, Vec<u32>)>) -> Status {
             .values()
             .map(|node| {
                 let id = node.id.get();
+                let lag = (id != me).then(|| lags.get(&id).copied().unwrap_or_default());
                 Node {
                     id,
                     address: format!("{}:{}", node.host, node.port),
@@ -135,6 +150,8 @@ fn status(image: &ClusterImage, alive: Option<(u32, Vec<u32>)>) -> Status {
                     is_draining: image.draining.contains(&id),
                     led_partition_count: led.get(&id).copied().unwrap_or(0),
                     replica_count: held.get(&id).copied().unwrap_or(0),
+                    lag_records: lag.map(|(records, _)| records),
+                    lag_bytes: lag.map(|(_, bytes)| bytes),
                 }
             })
             .collect(),

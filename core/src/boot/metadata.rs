@@ -10,7 +10,10 @@ use heddle_replication_transport::{Calls, Door, calls, handshake::Secret};
 
 use super::{data_dir, plan::Plan};
 use crate::{
-    cluster::{join, session::Session},
+    cluster::{
+        join::{self, JoinRefusal},
+        session::Session,
+    },
     config::Config,
     fatal::Fatal,
     metadata::{
@@ -58,6 +61,9 @@ pub async fn read(
     let config = &plan.config;
     refuse_amnesia(plan)?;
     let cluster_id = cluster_id(plan).await?;
+    if !plan.data_dir.node.cluster_id.is_empty() {
+        check_seed(plan, &cluster_id, queues);
+    }
     let node = NodeId::new(config.node_id);
     let transport = Rc::new(PeerTransport::default());
     let service = MetadataService::open(node, disk.clone(), &config.data_dir, transport.clone());
@@ -131,10 +137,39 @@ async fn cluster_id(plan: &Arc<Plan>) -> Result<String, Fatal> {
     };
     let identity = plan.identity(0, "");
     let joined = join::join(seed, &identity, secret, peers.address()).await;
-    let cluster_id = joined.map_err(|why| Fatal::Join { seed: seed.clone(), detail: why })?;
+    let cluster_id = joined.map_err(|why| refused(config, why))?;
     data_dir::belongs_to(&config.data_dir, node, &cluster_id)?;
     tracing::info!(cluster_id, "joined the cluster");
     Ok(cluster_id)
+}
+
+fn refused(config: &Config, why: JoinRefusal) -> Fatal {
+    let detail = why.to_string();
+    match (why, &config.peers) {
+        (JoinRefusal::Secret(_), Some(peers)) => {
+            Fatal::PeerSecret { path: peers.secret_file.clone(), detail }
+        }
+        _ => Fatal::Join { seed: config.join.clone().unwrap_or_default(), detail },
+    }
+}
+
+/// A node that is in a cluster ends when `join` names a node of another: whoever wrote that expects something else of it
+/// than it does. What it does until that is known it does in its own cluster.
+fn check_seed(plan: &Arc<Plan>, cluster_id: &str, queues: Queues) {
+    let (Some(seed), Some(peers), Some(secret)) = (&plan.config.join, &plan.config.peers, plan.secret())
+    else {
+        return;
+    };
+    if *seed == peers.address() {
+        return;
+    }
+    let (plan, seed, secret) = (plan.clone(), seed.clone(), secret.clone());
+    let identity = plan.identity(0, cluster_id);
+    queues.spawn(Queue::Control, async move {
+        if let Err(why) = join::check_seed(&seed, &identity, &secret).await {
+            crate::fatal::fatal(refused(&plan.config, why));
+        }
+    });
 }
 
 /// A node that has joined has voted, and must not vote again with a log that does not say how.

@@ -100,10 +100,11 @@ fn print_nodes(status: &OwnedValue) -> Result<(), CliError> {
         "core_count",
         "led_partition_count",
         "replica_count",
+        "lag_records",
     ];
-    let rows: Vec<[String; 8]> =
+    let rows: Vec<[String; 9]> =
         list(status, "nodes").iter().map(|node| columns.map(|key| text(node, key))).collect();
-    let names = ["NODE", "ADDRESS", "RACK", "ALIVE", "DRAINING", "CORES", "PRIMARIES", "REPLICAS"];
+    let names = ["NODE", "ADDRESS", "RACK", "ALIVE", "DRAINING", "CORES", "PRIMARIES", "REPLICAS", "LAG"];
     output::table(names, &rows)
 }
 

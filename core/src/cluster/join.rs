@@ -8,9 +8,9 @@ use std::{
 use heddle_log_store::Disk;
 use heddle_proto::ids::NodeId;
 use heddle_replication_transport::{
-    calls::{self, CallError, CallFrom, Handler, Joined},
+    calls::{self, CallFrom, Handler, JoinError, Joined},
     handshake::{Identity, Secret},
-    wire::Purpose,
+    wire::{Purpose, Refusal},
 };
 
 use super::{
@@ -26,6 +26,20 @@ const REFUSAL_MAX: Duration = Duration::from_secs(5);
 /// How long a new node waits before it asks again.
 const ASK_AGAIN: Duration = Duration::from_millis(500);
 
+/// How often a node that is in a cluster looks whether its seed is in it too, where nobody answers there.
+const SEED_ATTEMPTS_MAX: usize = 20;
+
+/// Why a cluster does not take this node.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinRefusal {
+    /// It has another secret.
+    #[error("the cluster at {0} has another secret: give this node the file that the others have")]
+    Secret(String),
+    /// What else is in the way.
+    #[error("{0}")]
+    Other(String),
+}
+
 /// Asks to be let in until somebody who leads does so, and gives the id of the cluster.
 ///
 /// # Errors
@@ -35,38 +49,76 @@ pub async fn join(
     identity: &Identity,
     secret: &Secret,
     address: String,
-) -> Result<String, String> {
+) -> Result<String, JoinRefusal> {
     let node = identity.me.node.get();
     let request = encode_request(&Request::Join(Join { node, address }));
     let mut ask = seed.to_owned();
-    let refused_at = Instant::now();
+    let mut refused_since: Option<Instant> = None;
     loop {
         let options = calls::Options::default();
-        match calls::join(&ask, identity, secret, options, request.clone()).await {
-            Ok(Joined { cluster, reply, .. }) => match decode_reply(&reply) {
-                Ok(Reply::Done) => return Ok(cluster),
-                Ok(Reply::Refused(why)) if refused_at.elapsed() >= REFUSAL_MAX => return Err(why),
-                Ok(Reply::Refused(why)) => tracing::warn!(why, "asking again"),
-                Ok(other @ Reply::Alive(..)) => {
-                    return Err(format!("{ask} answers something else than was asked: {other:?}"));
-                }
-                Ok(Reply::NotLeader(leader)) => {
+        let nonsense = || JoinRefusal::Other(format!("{ask} answers something else than was asked"));
+        let refusal = match calls::join(&ask, identity, secret, options, request.clone()).await {
+            Ok(Joined { cluster, reply, .. }) => match decode_reply(&reply).map_err(|_| nonsense())? {
+                Reply::Done => return Ok(cluster),
+                Reply::Refused(why) => Some(why),
+                Reply::NotLeader(leader) => {
                     if let Some(leader) = leader.filter(|leader| leader.address != ask) {
                         ask = leader.address;
                         continue;
                     }
+                    None
                 }
-                Ok(Reply::Asked(_)) | Err(_) => {
-                    return Err(format!("{ask} answers something else than was asked"));
-                }
+                Reply::Asked(_) | Reply::Alive(..) => return Err(nonsense()),
             },
-            Err(CallError::Unreachable(why) | CallError::Lost(why)) => {
-                tracing::warn!(cluster = ask, why, "waiting to be let into the cluster");
-                seed.clone_into(&mut ask);
+            Err(JoinError::Refused(Refusal::Secret)) => return Err(JoinRefusal::Secret(ask)),
+            Err(error @ JoinError::Version(_)) => {
+                let advice = "run versions of Heddle that speak the same on all nodes";
+                return Err(JoinRefusal::Other(format!("{error}: {advice}")));
             }
+            Err(JoinError::Refused(Refusal::OwnNode | Refusal::NodeInUse)) => Some(id_in_use(node)),
+            Err(error) => {
+                tracing::warn!(cluster = ask, %error, "waiting to be let into the cluster");
+                seed.clone_into(&mut ask);
+                None
+            }
+        };
+        match refusal {
+            None => refused_since = None,
+            Some(why) if refused_since.get_or_insert_with(Instant::now).elapsed() >= REFUSAL_MAX => {
+                return Err(JoinRefusal::Other(why));
+            }
+            Some(why) => tracing::warn!(why, "asking again"),
         }
         sleep(ASK_AGAIN).await;
     }
+}
+
+fn id_in_use(node: u32) -> String {
+    format!("node id {node} is used by a node of this cluster that runs; give this one another node_id")
+}
+
+/// Makes sure that a node which is in a cluster is not pointed at another one. The seed need not be there: a node that is
+/// in a cluster does not need it.
+///
+/// # Errors
+/// When the seed is in another cluster.
+pub async fn check_seed(seed: &str, identity: &Identity, secret: &Secret) -> Result<(), JoinRefusal> {
+    for _ in 0..SEED_ATTEMPTS_MAX {
+        match calls::cluster_at(seed, identity, secret, calls::Options::default()).await {
+            Ok(cluster) if cluster == identity.cluster => return Ok(()),
+            Ok(cluster) => {
+                return Err(JoinRefusal::Other(format!(
+                    "this node belongs to cluster {}, and the cluster there is {cluster}: name a node of its own \
+                     cluster in join, or start with an empty data directory to join that one",
+                    identity.cluster
+                )));
+            }
+            // Another secret too: while nodes get a new one in turn, that passes.
+            Err(error) => tracing::debug!(seed, %error, "the seed does not say which cluster it is in"),
+        }
+        sleep(ASK_AGAIN).await;
+    }
+    Ok(())
 }
 
 /// What this node answers others.
@@ -110,10 +162,7 @@ async fn let_in<D: Disk>(session: &Session<D>, join: Join) -> Reply {
     let id = NodeId::new(join.node);
     if session.metadata().image().nodes.contains_key(&join.node) {
         if session.is_alive(join.node) {
-            return Reply::Refused(format!(
-                "node id {} is used by a node of this cluster that runs; give this one another node_id",
-                join.node
-            ));
+            return Reply::Refused(id_in_use(join.node));
         }
         // Whatever it had agreed to is gone: it must not be counted for it any more.
         if let Err(error) = node.expel(id).await {

@@ -68,6 +68,8 @@ pub struct Session<D: Disk> {
     tell_now: RefCell<Rc<Event>>,
     change_now: RefCell<Rc<Event>>,
     decide_now: RefCell<Rc<Event>>,
+    /// Elections begun here, and those that were lossy.
+    elections: Cell<(u64, u64)>,
     /// Members of the agreement that are not registered, and since when this node has seen that.
     strangers: RefCell<BTreeMap<u32, Duration>>,
     /// The door of core 0.
@@ -109,6 +111,7 @@ impl<D: Disk> Session<D> {
             tell_now: RefCell::new(Event::new()),
             change_now: RefCell::new(Event::new()),
             decide_now: RefCell::new(Event::new()),
+            elections: Cell::default(),
             strangers: RefCell::default(),
             door: RefCell::new(None),
             answer: RefCell::new(None),
@@ -431,6 +434,7 @@ impl<D: Disk> Session<D> {
             match &command {
                 Command::BeginElections { elections } => {
                     tracing::info!(count = elections.len(), "partitions get another leader");
+                    self.count_elections(elections.len(), 0);
                 }
                 Command::EndElections { elected } => {
                     for lossy in elected.iter().filter(|elected| elected.is_lossy) {
@@ -438,6 +442,7 @@ impl<D: Disk> Session<D> {
                             topic = %lossy.topic, partition = lossy.partition, leader = lossy.leader,
                             "nobody is left who is sure to have all that was committed: the longest log leads"
                         );
+                        self.count_elections(0, 1);
                     }
                 }
                 _ => {}
@@ -446,6 +451,16 @@ impl<D: Disk> Session<D> {
                 tracing::warn!(%error, "an election is decided again");
             }
         }
+    }
+
+    fn count_elections(&self, begun: usize, lossy: usize) {
+        let (begun_before, lossy_before) = self.elections.get();
+        self.elections.set((begun_before + begun as u64, lossy_before + lossy as u64));
+    }
+
+    /// Elections of partitions that this node began since it started, and how many of them may have lost records.
+    pub fn elections(&self) -> (u64, u64) {
+        self.elections.get()
     }
 
     /// Keeps the members of the agreement to those of the cluster, where they are, and an odd number of them voting.

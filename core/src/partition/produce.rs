@@ -7,7 +7,7 @@ use heddle_log_store::{AppendError, Disk};
 use heddle_proto::{
     batch::{self, BatchError, BatchHeader},
     error::ErrorCode,
-    ids::{Epoch, Offset, ProducerId, Sequence, Timestamp},
+    ids::{Epoch, NodeId, Offset, ProducerId, Sequence, Timestamp},
 };
 
 use super::{
@@ -97,14 +97,37 @@ pub enum ProduceError {
     /// Another node leads, or will.
     #[error("this replica does not lead the partition")]
     NotLeader,
+    /// Nobody who leads the metadata hears this node.
+    #[error(
+        "this node is out of touch with the majority of its cluster and takes no records until it is heard again; \
+         another node may lead by now"
+    )]
+    OutOfTouch,
     /// Too few replicas take part for anything to be committed.
-    #[error("{in_sync_count} replicas of the partition are in sync, and min.insync.replicas is {quorum}")]
+    #[error(
+        "min.insync.replicas={quorum} needs as many replicas in sync; there {}",
+        in_sync(*in_sync_count, out_of_sync)
+    )]
     NotEnoughReplicas {
         /// Those that are, the primary among them.
         in_sync_count: usize,
         /// How many it takes.
         quorum: usize,
+        /// The nodes whose replicas are not.
+        out_of_sync: Vec<NodeId>,
     },
+}
+
+fn in_sync(count: usize, missing: &[NodeId]) -> String {
+    let there = if count == 1 { "is 1".to_owned() } else { format!("are {count}") };
+    let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    match missing.as_slice() {
+        [] => there,
+        [one] => format!("{there}: node {one} is not in sync; see that it runs and is reached"),
+        all => {
+            format!("{there}: nodes {} are not in sync; see that they run and are reached", all.join(", "))
+        }
+    }
 }
 
 /// What a client is told of a refused append: what is the matter, not where the broker keeps its files.
@@ -153,7 +176,7 @@ impl ProduceError {
             ProduceError::TooManyTransactions => ErrorCode::RequestTimedOut,
             ProduceError::Log(error) => log_code(error),
             ProduceError::Deleted => ErrorCode::UnknownTopicOrPartition,
-            ProduceError::NotLeader => ErrorCode::NotLeaderOrFollower,
+            ProduceError::NotLeader | ProduceError::OutOfTouch => ErrorCode::NotLeaderOrFollower,
             ProduceError::NotEnoughReplicas { .. } => ErrorCode::NotEnoughReplicas,
         }
     }

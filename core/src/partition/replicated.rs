@@ -157,14 +157,16 @@ impl<D: Disk> Partition<D> {
         bytes: BytesMut,
     ) -> Result<BatchHeader, ProduceError> {
         if !replicated.admits.get() {
-            return Err(ProduceError::NotLeader);
+            return Err(ProduceError::OutOfTouch);
         }
         replicated.is_appending.set(true);
         let appended = replicated.runner.with(|driver, now| driver.produce(now, self.at, bytes));
         replicated.is_appending.set(false);
         let header = appended.map_err(|error| match error {
             ReplicaError::Refused(Refusal::NotEnoughReplicas { in_sync_count, quorum }) => {
-                ProduceError::NotEnoughReplicas { in_sync_count, quorum }
+                let now = replicated.runner.now();
+                let out_of_sync = replicated.runner.look(|driver| driver.out_of_sync(now, self.at));
+                ProduceError::NotEnoughReplicas { in_sync_count, quorum, out_of_sync }
             }
             ReplicaError::Batch(error) => ProduceError::Corrupt(error),
             ReplicaError::Append(error) => ProduceError::Log(error),
@@ -174,6 +176,20 @@ impl<D: Disk> Partition<D> {
         })?;
         replicated.note(&header);
         Ok(header)
+    }
+
+    /// Who waits for records to be committed is told when too few replicas are in sync for that: what comes next is
+    /// refused for the same reason.
+    pub fn release_starved(&self) {
+        let Some(replicated) = &self.replicated else { return };
+        if !replicated.leads.get() || self.pending_quorum.borrow().is_empty() {
+            return;
+        }
+        let now = replicated.runner.now();
+        let admits = replicated.runner.look(|driver| driver.admits(now, self.at));
+        if matches!(admits, Err(ReplicaError::Refused(Refusal::NotEnoughReplicas { .. }))) {
+            self.pending_quorum.take();
+        }
     }
 
     /// The log store says that more of the log is durable.

@@ -140,7 +140,8 @@ pub async fn settle(accepted: Accepted) -> Result<Produced, OpError> {
         // a new producer epoch where nobody can tell that it is a retry.
         Err(_) => Err(OpError::new(
             ErrorCode::NotEnoughReplicasAfterAppend,
-            "this node leads the partition no more, or it was deleted, before the records were safe",
+            "before the records were safe, this node lost touch with the majority of its cluster or leads the partition \
+             no more, too few of its replicas are in sync, or it was deleted",
         )),
     }
 }

@@ -41,6 +41,9 @@ const TICK: Duration = Duration::from_millis(50);
 /// doing anything else.
 const MEND_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often it is looked for clients that wait for replicas which are not in sync any more.
+const STARVED_EVERY: Duration = Duration::from_secs(1);
+
 /// A backup further behind than this many records catches up within the budget for that.
 const CATCH_UP_RECORDS_MAX: i64 = 10_000;
 
@@ -124,6 +127,13 @@ impl<D: Disk + 'static> Shard<D> {
         }
         let runner = self.replicas.runner.clone();
         self.queues.spawn(Queue::Hot, async move { runner.run().await });
+        let shard = self.clone();
+        self.queues.spawn(Queue::Control, async move {
+            while !shard.is_stopping() {
+                sleep(STARVED_EVERY).await;
+                shard.partitions.borrow().values().for_each(|partition| partition.release_starved());
+            }
+        });
     }
 
     /// Cuts replicas' logs where the disk has damaged them: what lay behind comes from the primary. To be called before

@@ -88,7 +88,7 @@ impl<D: Disk> Shard<D> {
     pub fn would_create(&self, new: NewTopic) -> Result<Arc<TopicImage>, OpError> {
         let (id, command) = self.creation(new)?;
         let mut image = (*self.image()).clone();
-        apply(&mut image, &command).map_err(|error| refusal(&error))?;
+        apply(&mut image, &command).map_err(|error| self.refused(&error))?;
         Ok(image.topic_by_id(id).expect("the topic was created in this image").clone())
     }
 
@@ -162,7 +162,19 @@ impl<D: Disk> Shard<D> {
         match self.propose(command).await {
             Ok(Outcome::Topic(id)) => Ok(id),
             Ok(_) => Ok(TopicId::ZERO),
-            Err(error) => Err(refusal(&error)),
+            Err(error) => Err(self.refused(&error)),
+        }
+    }
+
+    /// The refusal of a topic as a client sees it, with the nodes where there are too few.
+    fn refused(&self, error: &MetadataError) -> OpError {
+        let told = refusal(error);
+        match error {
+            MetadataError::InvalidReplicationFactor { .. } => {
+                let message = format!("{} ({})", told.message, nodes_for_replicas(&self.image()));
+                OpError { message, ..told }
+            }
+            _ => told,
         }
     }
 
@@ -248,6 +260,16 @@ pub fn place(
         Ok(ReplicaSlot { node: node.id.get(), slot })
     };
     assignment.iter().map(|brokers| brokers.iter().map(|broker| one(*broker)).collect()).collect()
+}
+
+fn nodes_for_replicas(image: &ClusterImage) -> String {
+    let list = |is_draining: bool| -> Vec<String> {
+        let nodes = image.nodes.keys().filter(|node| image.draining.contains(*node) == is_draining);
+        nodes.map(ToString::to_string).collect()
+    };
+    let (up, draining) = (list(false), list(true));
+    let up = format!("nodes that take replicas: {}", up.join(", "));
+    if draining.is_empty() { up } else { format!("{up}; being drained: {}", draining.join(", ")) }
 }
 
 /// Settings whose default this node's configuration changes become part of the topic when it is created, so that every

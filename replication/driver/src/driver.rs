@@ -262,6 +262,22 @@ impl<D: Disk> Driver<D> {
         })
     }
 
+    /// Whether [`Self::produce`] would take a batch now.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admits(&self, now: Duration, partition: TopicPartition) -> Result<(), ProduceError> {
+        let hosted = self.hosted.get(&partition).ok_or(ProduceError::Unknown)?;
+        hosted.admits(now, self.options.lag_max)?;
+        if hosted.is_cutting() { Err(ProduceError::Cutting) } else { Ok(()) }
+    }
+
+    /// Nodes that are to have a replica of a partition led here and are not in sync, or do not keep up.
+    pub fn out_of_sync(&self, now: Duration, partition: TopicPartition) -> Vec<NodeId> {
+        let hosted = self.hosted.get(&partition);
+        hosted.map(|hosted| hosted.out_of_sync(now, self.options.lag_max)).unwrap_or_default()
+    }
+
     /// Appends a client's batch, which has been checked, and returns its header with its place and epoch. Its acknowledgement waits for
     /// [`Event::Committed`] to pass the end.
     ///

@@ -113,9 +113,7 @@ impl<D: Disk> Hosted<D> {
     pub(crate) fn admits(&self, now: Duration, lag_max: Duration) -> Result<Epoch, Refusal> {
         let primary = self.replica.primary().ok_or(Refusal::NotPrimary)?;
         let epoch = self.replica.leads().ok_or(Refusal::NotPrimary)?;
-        let keeps_up = |node: &&NodeId| {
-            self.watches.get(node).is_none_or(|watch| now.saturating_sub(watch.caught_at) < lag_max)
-        };
+        let keeps_up = |node: &&NodeId| self.keeps_up(**node, now, lag_max);
         let in_sync_count = primary.members().iter().filter(keeps_up).count();
         let quorum = primary.quorum();
         if in_sync_count < quorum {
@@ -123,6 +121,18 @@ impl<D: Disk> Hosted<D> {
         } else {
             Ok(epoch)
         }
+    }
+
+    fn keeps_up(&self, node: NodeId, now: Duration, lag_max: Duration) -> bool {
+        self.watches.get(&node).is_none_or(|watch| now.saturating_sub(watch.caught_at) < lag_max)
+    }
+
+    /// Nodes whose replicas are not in sync with the primary here, or do not keep up.
+    pub(crate) fn out_of_sync(&self, now: Duration, lag_max: Duration) -> Vec<NodeId> {
+        let Some(primary) = self.replica.primary() else { return Vec::new() };
+        let is_in_sync =
+            |node: &NodeId| primary.members().contains(node) && self.keeps_up(*node, now, lag_max);
+        self.replicas.iter().filter(|node| !is_in_sync(node)).copied().collect()
     }
 
     /// Records that a backup of the primary here has not acknowledged, and about how many bytes these are.

@@ -232,15 +232,21 @@ pub(crate) enum DialError {
 
 impl HandshakeCounts {
     fn note(&mut self, error: &HandshakeError) {
+        if let Some(refusal) = error.refusal() {
+            *self.refused.entry(refusal).or_default() += 1;
+        }
         match error {
-            HandshakeError::Refusing(refusal) => *self.refused.entry(*refusal).or_default() += 1,
             HandshakeError::Version(_) => self.version += 1,
             HandshakeError::TooSlow => self.too_slow += 1,
             HandshakeError::Foreign
             | HandshakeError::Unexpected(_)
             | HandshakeError::Frame(_)
             | HandshakeError::Wire(_) => self.garbage += 1,
-            HandshakeError::Refused(_) | HandshakeError::Ended | HandshakeError::Io(_) => {}
+            HandshakeError::Refusing(_)
+            | HandshakeError::OtherCluster { .. }
+            | HandshakeError::Refused(_)
+            | HandshakeError::Ended
+            | HandshakeError::Io(_) => {}
         }
     }
 }

@@ -98,8 +98,7 @@ fn refused<T>(outcome: &Result<T, HandshakeError>) -> Refusal {
 #[track_caller]
 fn refusing<T>(outcome: &Result<T, HandshakeError>) -> Refusal {
     match outcome {
-        Err(HandshakeError::Refusing(refusal)) => *refusal,
-        Err(other) => panic!("it did not refuse: {other}"),
+        Err(error) => error.refusal().unwrap_or_else(|| panic!("it did not refuse: {error}")),
         Ok(_) => panic!("it let the other in"),
     }
 }
@@ -127,6 +126,8 @@ fn another_cluster_is_refused_and_told() {
         dialer.identity.cluster = "warp".into();
         let (ours, theirs) = meet(&dialer, &acceptor, peer(2)).await;
         assert_eq!((refused(&ours), refusing(&theirs)), (Refusal::Cluster, Refusal::Cluster));
+        let why = theirs.err().unwrap().to_string();
+        assert!(why.contains("\"warp\"") && why.contains("\"loom\""), "{why}");
     });
 }
 

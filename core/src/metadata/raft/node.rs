@@ -119,6 +119,15 @@ pub struct Members {
     pub learners: BTreeSet<NodeId>,
 }
 
+/// How far this node's log of the metadata is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Positions {
+    /// Index of the newest entry; it may not be committed.
+    pub appended: u64,
+    /// Index of the newest entry that was applied.
+    pub applied: u64,
+}
+
 impl<E: Executor, D: Disk, T: Transport> Node<E, D, T> {
     /// Takes up what is in `dir`, or begins with nothing: then it waits until [`Node::found`] is called here, or until
     /// the leader of a cluster takes it in as a learner.
@@ -400,6 +409,16 @@ impl<E: Executor, D: Disk, T: Transport> Node<E, D, T> {
             term: metrics.current_term,
             voters: membership.voter_ids().map(to_node_id).collect(),
             learners: membership.learner_ids().map(to_node_id).collect(),
+        }
+    }
+
+    /// How far its log is.
+    pub fn positions(&self) -> Positions {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow();
+        Positions {
+            appended: metrics.last_log_index.unwrap_or(0),
+            applied: metrics.last_applied.map_or(0, |applied| applied.index),
         }
     }
 

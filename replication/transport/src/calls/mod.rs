@@ -29,7 +29,7 @@ use crate::wire::{CALL_BYTES_MAX, Purpose};
 use answering::Answering;
 use target::Target;
 
-pub use join::{Joined, join};
+pub use join::{JoinError, Joined, cluster_at, join};
 
 /// Times and limits of calls.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use heddle_replication_driver::Peer;
 
 use super::asking::Asking;
 use super::{CallError, Options};
-use crate::door::{Door, reach};
+use crate::door::{DialError, Door, reach};
 use crate::handshake::{Aim, Caller, random};
 
 /// See the module.
@@ -22,6 +22,8 @@ pub(super) struct Target {
     failure_count: Cell<u32>,
     /// Until when it is left alone, and why.
     rest: RefCell<Option<(Instant, String)>>,
+    /// Why the ends did not fit together the last time, which is told once.
+    mismatch: RefCell<Option<String>>,
 }
 
 impl Target {
@@ -84,8 +86,12 @@ impl Target {
         }
         let met = match met {
             Ok(met) => met,
-            Err(error) => return self.failed(options, asking, Duration::ZERO, &error.to_string()),
+            Err(error) => {
+                self.tell_mismatch(to, address, &error);
+                return self.failed(options, asking, Duration::ZERO, &error.to_string());
+            }
         };
+        self.mismatch.take();
         if asking.is_over() {
             return self.failed(options, asking, Duration::ZERO, TOO_SLOW);
         }
@@ -98,6 +104,16 @@ impl Target {
 
     fn is_current(&self, asking: &Rc<Asking>) -> bool {
         self.current.borrow().as_ref().is_some_and(|(current, _)| Rc::ptr_eq(current, asking))
+    }
+
+    /// Nobody but an operator can mend it when the ends do not fit together.
+    fn tell_mismatch(&self, to: Peer, address: &str, error: &DialError) {
+        let DialError::Handshake(error) = error else { return };
+        let why = error.is_mismatch().then(|| error.to_string());
+        if why.is_some() && *self.mismatch.borrow() != why {
+            tracing::warn!(%error, "{to} at {address} and this node do not fit together");
+        }
+        *self.mismatch.borrow_mut() = why;
     }
 
     /// A connection ended, or could not be made: it is left alone for a while, unless it had lasted.

@@ -34,7 +34,7 @@ pub async fn accept<R: ByteSource, W: ByteSink>(
     let (theirs, frame) = match greeting.read_hello(purposes).await {
         Ok(read) => read,
         Err(error) => {
-            if let HandshakeError::Refusing(refusal) = error {
+            if let Some(refusal) = error.refusal() {
                 greeting.refuse(&PREFACE, refusal).await;
             }
             return Err(error);

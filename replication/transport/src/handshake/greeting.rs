@@ -103,7 +103,8 @@ impl<'a, R: ByteSource, W: ByteSink> Greeting<'a, R, W> {
         let joins = hello.purpose == Purpose::Join;
         let is_told = joins && (hello.cluster.is_empty() || self.identity.cluster.is_empty());
         let refusal = if !is_same && !is_told {
-            Refusal::Cluster
+            let ours = self.identity.cluster.clone();
+            return Err(HandshakeError::OtherCluster { theirs: hello.cluster, ours });
         } else if hello.from.node == self.identity.me.node {
             Refusal::OwnNode
         } else if hello.to != self.identity.me && !joins {
@@ -132,7 +133,7 @@ impl<'a, R: ByteSource, W: ByteSink> Greeting<'a, R, W> {
         let theirs = match talked {
             Ok(theirs) => theirs,
             Err(error) => {
-                if let HandshakeError::Refusing(refusal) = error {
+                if let Some(refusal) = error.refusal() {
                     self.refuse(&[], refusal).await;
                 }
                 return Err(error);

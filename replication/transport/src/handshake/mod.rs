@@ -108,6 +108,14 @@ pub enum HandshakeError {
     /// This end does not talk to the other, and has said so.
     #[error("refused: {0}")]
     Refusing(Refusal),
+    /// The other end names another cluster; it was told that, but not which.
+    #[error("refused: it belongs to cluster {theirs:?}, and this node to cluster {ours:?}")]
+    OtherCluster {
+        /// What it says, without any proof.
+        theirs: String,
+        /// Where this end belongs.
+        ours: String,
+    },
     /// The other end does not talk to this one, and has said so.
     #[error("the other end refuses this one: {0}")]
     Refused(Refusal),
@@ -129,6 +137,22 @@ pub enum HandshakeError {
     /// Writing failed, or the source of random bytes.
     #[error(transparent)]
     Io(#[from] io::Error),
+}
+
+impl HandshakeError {
+    /// What the other end was told, if this end refused it.
+    pub fn refusal(&self) -> Option<Refusal> {
+        match self {
+            HandshakeError::Refusing(refusal) => Some(*refusal),
+            HandshakeError::OtherCluster { .. } => Some(Refusal::Cluster),
+            _ => None,
+        }
+    }
+
+    /// Whether the ends do not fit together, so that trying again is of no use as long as neither changes.
+    pub fn is_mismatch(&self) -> bool {
+        self.refusal().is_some() || matches!(self, HandshakeError::Refused(_) | HandshakeError::Version(_))
+    }
 }
 
 /// Bytes nobody can foresee.

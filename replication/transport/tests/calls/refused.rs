@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use heddle_net::socket::pause;
 use heddle_proto::ids::NodeId;
-use heddle_replication_transport::calls::{CallError, CallFrom, Joined, join};
+use heddle_replication_transport::calls::{CallFrom, JoinError, Joined, cluster_at, join};
 use heddle_replication_transport::handshake::{Identity, Secret};
 use heddle_replication_transport::wire::{Purpose, Refusal};
 
@@ -67,19 +67,24 @@ fn a_node_without_a_cluster_joins_if_it_knows_the_secret() {
         assert_eq!(ask(&new, 1, b"thing").await, Ok(joined.clone()));
         assert_eq!(*two.asked.borrow(), [CallFrom { node: NodeId::new(5), purpose: Purpose::Join }]);
         assert_eq!(ask(&identity(5), 1, b"thing").await, Ok(joined), "it expects that cluster");
-        let why = |outcome: Result<Joined, CallError>| unreachable(outcome.map(|joined| joined.reply));
-        let secret = why(ask(&new, 2, b"thing").await);
-        assert!(secret.contains(&Refusal::Secret.to_string()), "{secret}");
+        let refused = |refusal| Err(JoinError::Refused(refusal));
+        assert_eq!(ask(&new, 2, b"thing").await, refused(Refusal::Secret));
         let own = Identity { me: peer(2), ..new.clone() };
-        let own = why(ask(&own, 1, b"thing").await);
-        assert!(own.contains(&Refusal::OwnNode.to_string()), "{own}");
+        assert_eq!(ask(&own, 1, b"thing").await, refused(Refusal::OwnNode));
         let other = Identity { cluster: "warp".into(), ..new.clone() };
-        let other = why(ask(&other, 1, b"thing").await);
-        assert!(other.contains(&Refusal::Cluster.to_string()), "{other}");
+        assert_eq!(ask(&other, 1, b"thing").await, refused(Refusal::Cluster));
+        // Who belongs elsewhere, or has the id of the node there, is told all the same which cluster that is.
+        for asker in [&own, &other] {
+            let cluster = cluster_at(&two.address, asker, &secret(1), options()).await;
+            assert_eq!(cluster, Ok("loom".to_owned()));
+        }
+        let kept = cluster_at(&two.address, &new, &secret(2), options()).await;
+        assert_eq!(kept, Err(JoinError::Refused(Refusal::Secret)));
         let bad = ask(&new, 1, b"bad").await;
-        assert!(matches!(bad, Err(CallError::Lost(_))), "{bad:?}");
+        assert!(matches!(bad, Err(JoinError::Lost(_))), "{bad:?}");
         let nobody = listener("127.0.0.1:0").local_addr().to_string();
-        why(join(&nobody, &new, &Secret::new(&[1; 32]).unwrap(), options(), Vec::new()).await);
+        let alone = join(&nobody, &new, &Secret::new(&[1; 32]).unwrap(), options(), Vec::new()).await;
+        assert!(matches!(alone, Err(JoinError::Unreachable(_))), "{alone:?}");
         assert_eq!(two.asked.borrow().len(), 3);
         two.stop();
     });
