@@ -241,6 +241,9 @@ impl<D: Disk> Driver<D> {
 
     /// Metadata says who leads a partition.
     pub fn granted(&mut self, now: Duration, partition: TopicPartition, grant: Grant) {
+        if let Some(hosted) = self.hosted.get_mut(&partition) {
+            hosted.granted(now, grant.epoch);
+        }
         self.take(now, partition, Input::Granted(grant), &[]);
     }
 
@@ -571,6 +574,7 @@ mod tests {
     use heddle_log_store::{Hooks, LogConfig, MemoryDisk, RecoveredPartitions, WriteTimes, replay_wal};
     use heddle_proto::batch::{BatchBuilder, Compression};
     use heddle_proto::ids::{PartitionIndex, Timestamp, TopicId};
+    use heddle_replication::quorum::InSync;
     use heddle_replication::replica::Hold;
     use heddle_replication::rules::Rules;
 
@@ -663,6 +667,44 @@ mod tests {
         let found = disk.run(replay_wal(&disk, &options, 0)).unwrap().partitions;
         let damage = store(&disk, found).log(partition, LogConfig::default()).damage();
         assert_eq!(damage.map(|damage| damage.offset), Some(Offset::ZERO));
+    }
+
+    #[test]
+    fn every_join_that_is_not_answered_is_said_again_however_many_share_the_connection() {
+        let disk = MemoryDisk::new(1);
+        let logs = store(&disk, RecoveredPartitions::new());
+        let mut driver = driver(disk.clone(), logs.clone());
+        let peer = Peer { node: NodeId::new(1), core: CoreId::new(0) };
+        let nodes = BTreeSet::from([NodeId::new(0), NodeId::new(1)]);
+        for index in 0..20 {
+            let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(index));
+            let placement = Placement {
+                partition,
+                config: Config { hold: Hold::Durable, catch_up_records_max: 10, rules: Rules::default() },
+                replicas: nodes.clone(),
+                cores: BTreeMap::from([(NodeId::new(1), CoreId::new(0))]),
+                history: History::default(),
+                is_damaged: false,
+                newest_epoch: Epoch::new(0),
+                was_led: false,
+            };
+            driver.add(Duration::ZERO, placement, logs.log(partition, LogConfig::default()));
+            let in_sync = InSync { members: nodes.clone(), quorum: 2, commit_all: false, version: 0 };
+            let (epoch, primary, lossy) = (Epoch::new(1), Some((NodeId::new(1), Life(1))), Epoch::new(0));
+            driver.granted(Duration::ZERO, partition, Grant { epoch, primary, in_sync, lossy });
+        }
+        let said = |driver: &mut Driver<MemoryDisk>, now| {
+            driver.tick(now);
+            driver.flush_to(now, peer).map_or(0, |frame| frame.said.len())
+        };
+        let after = driver.options.resend_after;
+        assert_eq!(said(&mut driver, Duration::ZERO), 20);
+        assert_eq!(said(&mut driver, after / 10), 0);
+        let mut now = Duration::ZERO;
+        for _ in 0..3 {
+            now += after;
+            assert_eq!(said(&mut driver, now), 20);
+        }
     }
 
     #[test]

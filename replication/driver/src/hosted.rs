@@ -43,6 +43,12 @@ pub(crate) struct Watch {
     pub(crate) caught_at: Duration,
 }
 
+/// A join is a few bytes, and all of a partition's clients wait for it.
+const JOINS_FASTER: u32 = 5;
+
+/// With a quarter of a second to begin with, two seconds at most.
+const RESEND_DOUBLINGS_MAX: u32 = 3;
+
 pub(crate) struct Hosted<D: Disk> {
     pub(crate) replica: Replica,
     pub(crate) log: Log<D>,
@@ -58,6 +64,10 @@ pub(crate) struct Hosted<D: Disk> {
     pub(crate) committed_due: Option<Offset>,
     pub(crate) watches: BTreeMap<NodeId, Watch>,
     pub(crate) resent_at: Duration,
+    /// How often something was said again since a peer was last heard.
+    pub(crate) resend_count: u32,
+    /// The newest epoch that metadata has told a leader of.
+    granted: Epoch,
     /// Its log is damaged, which is being recorded or has been told.
     pub(crate) is_damaged: bool,
 }
@@ -80,6 +90,8 @@ impl<D: Disk> Hosted<D> {
             committed_due: None,
             watches: BTreeMap::new(),
             resent_at: now,
+            resend_count: 0,
+            granted: Epoch::new(0),
             is_damaged: false,
         }
     }
@@ -90,8 +102,25 @@ impl<D: Disk> Hosted<D> {
         self.cores = cores;
     }
 
-    /// Somebody speaks for a replica that no placement has named yet.
+    /// Metadata says who leads in this epoch.
+    pub(crate) fn granted(&mut self, now: Duration, epoch: Epoch) {
+        if epoch > self.granted {
+            self.granted = epoch;
+            self.resent_at = now;
+            self.resend_count = 0;
+        }
+    }
+
+    /// How long to wait until something is said again, longer each time that nothing comes of it. A backup that has not been
+    /// greeted is in a hurry: its primary may just not have known yet that it leads.
+    pub(crate) fn resend_pause(&self, after: Duration) -> Duration {
+        let first = if self.replica.joins().is_some() { after / JOINS_FASTER } else { after };
+        first * (1 << self.resend_count.min(RESEND_DOUBLINGS_MAX))
+    }
+
+    /// A peer is heard; somebody may speak for a replica that no placement has named yet.
     pub(crate) fn met(&mut self, peer: Peer) {
+        self.resend_count = 0;
         self.cores.entry(peer.node).or_insert(peer.core);
     }
 

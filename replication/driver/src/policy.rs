@@ -44,11 +44,11 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// A quiet stream may be quiet because something was lost.
+    /// What a peer does not answer may be lost: it may not have known yet what role its replica has, or have had no room.
     fn resend(&mut self, now: Duration, partition: TopicPartition) {
         let after = self.options.resend_after;
         let Some(hosted) = self.hosted.get_mut(&partition) else { return };
-        if now.saturating_sub(hosted.resent_at) < after {
+        if now.saturating_sub(hosted.resent_at) < hosted.resend_pause(after) {
             return;
         }
         hosted.resent_at = now;
@@ -63,12 +63,13 @@ impl<D: Disk> Driver<D> {
             (None, Some(primary)) => vec![primary],
             (None, None) => Vec::new(),
         };
+        if !behind.is_empty() {
+            hosted.resend_count += 1;
+        }
         for peer in behind {
             let known = self.hosted.get(&partition).and_then(|hosted| hosted.peer(peer));
-            let quiet = known.and_then(|peer| self.connections.get(&peer)).is_none_or(|connection| {
-                connection.outbound.is_idle() && connection.outbound.under_way_bytes() == 0
-            });
-            if quiet {
+            let connection = known.and_then(|peer| self.connections.get(&peer));
+            if connection.is_none_or(|connection| connection.outbound.is_quiet(partition)) {
                 self.take(now, partition, Input::Resend(peer), &[]);
             }
         }

@@ -116,6 +116,8 @@ struct Told {
     committed: Offset,
     told: Offset,
     due: Option<Duration>,
+    /// What had been sent over the connection when records of this partition last went.
+    sent_upto: u64,
 }
 
 /// Partitions that take turns.
@@ -207,9 +209,13 @@ impl Outbound {
         self.sent_bytes - self.taken_bytes
     }
 
-    /// Whether nothing waits to be sent.
-    pub fn is_idle(&self) -> bool {
-        self.greetings.is_empty() && self.acks.is_empty() && self.ranges.is_empty()
+    /// Whether nothing of a partition waits to be sent or taken: what the peer has not answered then may be lost. Others may
+    /// keep the connection busy all the time.
+    pub fn is_quiet(&self, partition: TopicPartition) -> bool {
+        let waits = self.ranges.contains_key(&partition)
+            || self.acks.contains_key(&partition)
+            || self.greetings.range((partition, 0)..=(partition, u8::MAX)).next().is_some();
+        !waits && self.told.get(&partition).is_none_or(|told| told.sent_upto <= self.taken_bytes)
     }
 
     fn say(&mut self, now: Duration, partition: TopicPartition, message: Message, pace: Pace) {
@@ -235,7 +241,7 @@ impl Outbound {
         let told = self.told.get(&partition);
         if told.is_none_or(|told| (told.epoch, told.life) != (epoch, life)) {
             self.forget_told(partition);
-            let told = Told { epoch, life, committed, told: Offset::ZERO, due: None };
+            let told = Told { epoch, life, committed, told: Offset::ZERO, due: None, sent_upto: 0 };
             self.told.insert(partition, told);
         }
         if let Some(told) = self.told.get_mut(&partition) {
@@ -330,6 +336,9 @@ impl Outbound {
             self.budget_bytes = self.budget_bytes.saturating_sub_unsigned(bytes);
         }
         let Some((epoch, life, committed)) = self.tell_committed(partition) else { return };
+        if let Some(told) = self.told.get_mut(&partition) {
+            told.sent_upto = self.sent_bytes;
+        }
         out.push(Output::Send {
             partition,
             message: Message::Append { epoch, life, from, upto, history, committed },

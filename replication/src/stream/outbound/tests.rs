@@ -99,7 +99,7 @@ fn acknowledgements_that_wait_are_merged_and_go_before_records() {
     peer.pump(ms(0));
     assert_eq!(peer.sent[0], (2, ack(7)));
     assert_eq!(peer.ranges(), [(1, 0, 3)]);
-    assert!(peer.outbound.is_idle());
+    assert!(peer.outbound.is_quiet(partition(2)));
 }
 
 #[test]
@@ -172,6 +172,26 @@ fn what_is_sent_again_replaces_what_waits() {
 }
 
 #[test]
+fn a_partition_is_quiet_when_its_own_records_are_taken_whatever_others_do() {
+    let mut peer = Peer::new(10);
+    let quiet = |peer: &Peer| [1, 2].map(|index| peer.outbound.is_quiet(partition(index)));
+    assert_eq!(quiet(&peer), [true, true]);
+    peer.say(1, append(1, 0, 3), Pace::Hot);
+    assert_eq!(quiet(&peer), [false, true]);
+    peer.pump(ms(0));
+    assert_eq!(quiet(&peer), [false, true], "sent is not taken");
+    let first = peer.outbound.under_way_bytes();
+    peer.say(2, append(1, 0, 3), Pace::Hot);
+    peer.pump(ms(0));
+    peer.input(ms(0), Input::Taken(first - 1));
+    assert_eq!(quiet(&peer), [false, false]);
+    peer.input(ms(0), Input::Taken(first));
+    assert_eq!(quiet(&peer), [true, false]);
+    peer.say(1, ack(4), Pace::Hot);
+    assert_eq!(quiet(&peer), [false, false]);
+}
+
+#[test]
 fn the_answer_to_a_read_of_an_older_epoch_sends_nothing() {
     let mut peer = Peer::new(100);
     peer.say(1, append(1, 0, 2), Pace::Hot);
@@ -185,7 +205,7 @@ fn the_answer_to_a_read_of_an_older_epoch_sends_nothing() {
     peer.say(1, append(2, 2, 4), Pace::Hot);
     peer.input(ms(0), Input::Flush);
     peer.input(ms(0), Input::Forget(partition));
-    assert!(peer.outbound.is_idle());
+    assert!(peer.outbound.is_quiet(partition));
 }
 
 #[test]
