@@ -160,9 +160,12 @@ impl Controller {
                     end.extend(self.end(now, image, at, partition, epoch));
                     continue;
                 }
-                self.elections.remove(&at);
+                // Looking into an empty table is free, taking out of it is not.
+                if !self.elections.is_empty() {
+                    self.elections.remove(&at);
+                }
                 let mut is_due = self.needs_election(now, image, at, partition);
-                if !yields(image, partition, partition.leader) {
+                if !self.yielded.is_empty() && !yields(image, partition, partition.leader) {
                     self.yielded.remove(&at);
                 }
                 if !is_due && self.is_to_yield(now, image, at, partition) {

@@ -138,6 +138,10 @@ pub struct Driver<D: Disk> {
     writing: Option<BTreeSet<TopicPartition>>,
     pub(crate) hosted: BTreeMap<TopicPartition, Hosted<D>>,
     by_log: BTreeMap<LogId, TopicPartition>,
+    /// Partitions that something has happened to, or that wait for a peer: the clock looks at them each time.
+    pub(crate) restless: Vec<TopicPartition>,
+    /// Up to where the clock has looked at all of them in turn.
+    pub(crate) swept: Option<TopicPartition>,
     pub(crate) connections: BTreeMap<Peer, Connection>,
     connection_count: u32,
     pub(crate) jobs: Vec<Job<D>>,
@@ -167,6 +171,8 @@ impl<D: Disk> Driver<D> {
             writing: None,
             hosted: BTreeMap::new(),
             by_log: BTreeMap::new(),
+            restless: Vec::new(),
+            swept: None,
             connections: BTreeMap::new(),
             connection_count: 0,
             jobs: Vec::new(),
@@ -193,7 +199,10 @@ impl<D: Disk> Driver<D> {
         let mut out = Vec::new();
         let replica = Replica::start(self.me, self.life, config, restored, &mut out);
         self.by_log.insert(log.id(), partition);
-        self.hosted.insert(partition, Hosted::new(replica, (log, history), (replicas, cores), now));
+        let mut hosted = Hosted::new(replica, (log, history), (replicas, cores), now);
+        hosted.is_restless = true;
+        self.hosted.insert(partition, hosted);
+        self.restless.push(partition);
         self.perform_all(now, partition, out, &[]);
     }
 
@@ -431,6 +440,9 @@ impl<D: Disk> Driver<D> {
         carried: &[(Bytes, BatchHeader)],
     ) {
         let Some(hosted) = self.hosted.get_mut(&partition) else { return };
+        if !std::mem::replace(&mut hosted.is_restless, true) {
+            self.restless.push(partition);
+        }
         let mut out: Vec<Output> = Vec::new();
         hosted.replica.step(input, &mut out);
         self.perform_all(now, partition, out, carried);
@@ -704,6 +716,38 @@ mod tests {
         for _ in 0..3 {
             now += after;
             assert_eq!(said(&mut driver, now), 20);
+        }
+    }
+
+    #[test]
+    fn the_clock_gets_round_to_every_partition_at_rest() {
+        let disk = MemoryDisk::new(1);
+        let logs = store(&disk, RecoveredPartitions::new());
+        for count in [1, 39, 100] {
+            let mut driver = driver(disk.clone(), logs.clone());
+            for index in 0..count {
+                let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(index));
+                let placement = Placement {
+                    partition,
+                    config: Config { hold: Hold::Durable, catch_up_records_max: 10, rules: Rules::default() },
+                    replicas: BTreeSet::new(),
+                    cores: BTreeMap::new(),
+                    history: History::default(),
+                    is_damaged: false,
+                    newest_epoch: Epoch::new(0),
+                    was_led: false,
+                };
+                driver.add(Duration::ZERO, placement, logs.log(partition, LogConfig::default()));
+            }
+            driver.tick(Duration::ZERO);
+            assert_eq!(driver.restless, [], "nothing is due for them");
+            let mut met = BTreeMap::new();
+            for _ in 0..120 {
+                for partition in driver.next_swept() {
+                    *met.entry(partition).or_insert(0) += 1;
+                }
+            }
+            assert!(met.len() == count as usize && met.values().all(|times| *times >= 3), "{count}: {met:?}");
         }
     }
 

@@ -68,6 +68,8 @@ pub(crate) struct Hosted<D: Disk> {
     pub(crate) resend_count: u32,
     /// The newest epoch that metadata has told a leader of.
     granted: Epoch,
+    /// It is listed as restless.
+    pub(crate) is_restless: bool,
     /// Its log is damaged, which is being recorded or has been told.
     pub(crate) is_damaged: bool,
 }
@@ -92,6 +94,7 @@ impl<D: Disk> Hosted<D> {
             resent_at: now,
             resend_count: 0,
             granted: Epoch::new(0),
+            is_restless: false,
             is_damaged: false,
         }
     }
@@ -109,6 +112,29 @@ impl<D: Disk> Hosted<D> {
             self.resent_at = now;
             self.resend_count = 0;
         }
+    }
+
+    /// Those that its replica waits for: backups that do not hold all of the log, or a primary that has not greeted it.
+    pub(crate) fn awaited(&self, me: NodeId) -> Vec<NodeId> {
+        match (self.replica.primary(), self.replica.joins()) {
+            (Some(primary), _) => {
+                let end = self.replica.log().written;
+                let lags = |peer: &NodeId| primary.written(*peer).is_some_and(|written| written < end);
+                let counts = |peer: &NodeId| primary.held(*peer) == Some(end);
+                let replicas = self.replicas.iter().filter(|peer| **peer != me);
+                replicas.filter(|peer| lags(peer) || !counts(peer)).copied().collect()
+            }
+            (None, Some(primary)) => vec![primary],
+            (None, None) => Vec::new(),
+        }
+    }
+
+    /// Whether nothing is due until something happens to it.
+    pub(crate) fn is_at_rest(&self, me: NodeId) -> bool {
+        let is_settled = |primary: &heddle_replication::primary::Primary| {
+            !primary.is_changing() && *primary.members() == self.replicas
+        };
+        self.awaited(me).is_empty() && self.replica.primary().is_none_or(is_settled)
     }
 
     /// How long to wait until something is said again, longer each time that nothing comes of it. A backup that has not been

@@ -1,5 +1,6 @@
 //! What the clock alone makes due: saying again what may be lost, and who is to be in the in-sync set.
 
+use std::ops::Bound;
 use std::time::Duration;
 
 use heddle_log_store::Disk;
@@ -10,15 +11,44 @@ use crate::connection::Peer;
 use crate::driver::Driver;
 use crate::hosted::Watch;
 
+/// All partitions are looked at once in so many ticks: within a second or two.
+const TICKS_OF_A_SWEEP: usize = 40;
+
 impl<D: Disk> Driver<D> {
-    /// To be called every few milliseconds.
+    /// To be called every 50 ms or so. Looks at the partitions that wait for something, and at some of all others, so that
+    /// those that nobody uses cost little.
     pub fn tick(&mut self, now: Duration) {
         self.reconnect_stuck(now);
-        for partition in self.partitions() {
+        let restless = std::mem::take(&mut self.restless);
+        let swept = self.next_swept();
+        for partition in restless.into_iter().chain(swept) {
             self.resend(now, partition);
             self.keep_in_sync(now, partition);
             self.look_for_damage(partition);
+            let Some(hosted) = self.hosted.get_mut(&partition) else { continue };
+            hosted.is_restless = !hosted.is_at_rest(self.me);
+            if hosted.is_restless {
+                self.restless.push(partition);
+            }
         }
+    }
+
+    /// Partitions at rest whose turn it is; none twice before all others were.
+    pub(crate) fn next_swept(&mut self) -> Vec<TopicPartition> {
+        let count = self.hosted.len().div_ceil(TICKS_OF_A_SWEEP);
+        let after = self.swept.map_or(Bound::Unbounded, Bound::Excluded);
+        let turn: Vec<(TopicPartition, bool)> = self
+            .hosted
+            .range((after, Bound::Unbounded))
+            .take(count)
+            .map(|(partition, hosted)| (*partition, hosted.is_restless))
+            .collect();
+        let last = turn.last().map(|(last, _)| *last);
+        let is_followed = |last: &TopicPartition| {
+            self.hosted.range((Bound::Excluded(*last), Bound::Unbounded)).next().is_some()
+        };
+        self.swept = last.filter(is_followed);
+        turn.into_iter().filter(|(_, is_restless)| !is_restless).map(|(partition, _)| partition).collect()
     }
 
     fn reconnect_stuck(&mut self, now: Duration) {
@@ -52,17 +82,7 @@ impl<D: Disk> Driver<D> {
             return;
         }
         hosted.resent_at = now;
-        let behind: Vec<NodeId> = match (hosted.replica.primary(), hosted.replica.joins()) {
-            (Some(primary), _) => {
-                let end = hosted.replica.log().written;
-                let lags = |peer: &NodeId| primary.written(*peer).is_some_and(|written| written < end);
-                let counts = |peer: &NodeId| primary.held(*peer) == Some(end);
-                let replicas = hosted.replicas.iter().filter(|peer| **peer != self.me);
-                replicas.filter(|peer| lags(peer) || !counts(peer)).copied().collect()
-            }
-            (None, Some(primary)) => vec![primary],
-            (None, None) => Vec::new(),
-        };
+        let behind = hosted.awaited(self.me);
         if !behind.is_empty() {
             hosted.resend_count += 1;
         }
