@@ -614,6 +614,20 @@ mod tests {
         Driver::new(NodeId::new(0), Life(1), Options::default(), store, files, None)
     }
 
+    /// A replica on core 0 of each of these nodes.
+    fn placement(partition: TopicPartition, replicas: BTreeSet<NodeId>) -> Placement {
+        Placement {
+            partition,
+            config: Config { hold: Hold::Durable, catch_up_records_max: 10, rules: Rules::default() },
+            cores: replicas.iter().map(|node| (*node, CoreId::new(0))).collect(),
+            replicas,
+            history: History::default(),
+            is_damaged: false,
+            newest_epoch: Epoch::new(0),
+            was_led: false,
+        }
+    }
+
     /// Runs `work` with the loops of the store behind it.
     fn run<T>(disk: &MemoryDisk, store: &LogStore<MemoryDisk>, work: impl Future<Output = T>) -> T {
         let (mut commit, mut background) = (pin!(store.run_commit()), pin!(store.run_background()));
@@ -642,17 +656,7 @@ mod tests {
         log.append(batch.freeze(), &header).unwrap();
         run(&disk, &logs, disk.sleep(Duration::from_secs(4)));
         let mut driver = driver(disk.clone(), logs.clone());
-        let placement = Placement {
-            partition,
-            config: Config { hold: Hold::Durable, catch_up_records_max: 10, rules: Rules::default() },
-            replicas: BTreeSet::new(),
-            cores: BTreeMap::new(),
-            history: History::default(),
-            is_damaged: false,
-            newest_epoch: Epoch::new(0),
-            was_led: false,
-        };
-        driver.add(Duration::ZERO, placement, log.clone());
+        driver.add(Duration::ZERO, placement(partition, BTreeSet::new()), log.clone());
         let damage_jobs = |driver: &mut Driver<MemoryDisk>| {
             driver.tick(Duration::ZERO);
             let is_about_damage = |job: &Job<MemoryDisk>| matches!(job, Job::Damage { .. });
@@ -690,17 +694,8 @@ mod tests {
         let nodes = BTreeSet::from([NodeId::new(0), NodeId::new(1)]);
         for index in 0..20 {
             let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(index));
-            let placement = Placement {
-                partition,
-                config: Config { hold: Hold::Durable, catch_up_records_max: 10, rules: Rules::default() },
-                replicas: nodes.clone(),
-                cores: BTreeMap::from([(NodeId::new(1), CoreId::new(0))]),
-                history: History::default(),
-                is_damaged: false,
-                newest_epoch: Epoch::new(0),
-                was_led: false,
-            };
-            driver.add(Duration::ZERO, placement, logs.log(partition, LogConfig::default()));
+            let log = logs.log(partition, LogConfig::default());
+            driver.add(Duration::ZERO, placement(partition, nodes.clone()), log);
             let in_sync = InSync { members: nodes.clone(), quorum: 2, commit_all: false, version: 0 };
             let (epoch, primary, lossy) = (Epoch::new(1), Some((NodeId::new(1), Life(1))), Epoch::new(0));
             driver.granted(Duration::ZERO, partition, Grant { epoch, primary, in_sync, lossy });
@@ -727,17 +722,8 @@ mod tests {
             let mut driver = driver(disk.clone(), logs.clone());
             for index in 0..count {
                 let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(index));
-                let placement = Placement {
-                    partition,
-                    config: Config { hold: Hold::Durable, catch_up_records_max: 10, rules: Rules::default() },
-                    replicas: BTreeSet::new(),
-                    cores: BTreeMap::new(),
-                    history: History::default(),
-                    is_damaged: false,
-                    newest_epoch: Epoch::new(0),
-                    was_led: false,
-                };
-                driver.add(Duration::ZERO, placement, logs.log(partition, LogConfig::default()));
+                let log = logs.log(partition, LogConfig::default());
+                driver.add(Duration::ZERO, placement(partition, BTreeSet::new()), log);
             }
             driver.tick(Duration::ZERO);
             assert_eq!(driver.restless, [], "nothing is due for them");

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# How fast a node that was away is filled up: MIB (default 3072) of records written while one of three is down, then the time
+# until it is in sync again, beside what the disk writes and reads; with LOAD=1 while 500 records a second go on, whose
+# latency is printed too. Needs a release build. See README.md.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+mib=${MIB:-3072}
+rate=${RATE:-1TiB}
+dir=$(mktemp -d "${TMPDIR:-/var/tmp}/heddle-catch-up-XXXXXX")
+loadgen=target/release/heddle-loadgen
+finish() {
+    deploy/three-nodes "$dir" stop >/dev/null
+    rm -rf "$dir"
+}
+trap finish EXIT
+export HEDDLE_CATCH_UP_BYTES_PER_SECOND=$rate
+deploy/three-nodes "$dir" >/dev/null
+target/release/heddle topic create filled --partitions 6 --replication-factor 3 --config min.insync.replicas=2 >/dev/null
+hot() {
+    "$loadgen" run --target kafka://127.0.0.1:9092 --topic hot --partitions 1 --replication-factor 3 \
+        --config min.insync.replicas=2 --rate 500 --batch-records 1 --duration "$1" --spin-us 0 | grep produce
+}
+hot 5s >/dev/null
+echo "hot records, nothing else going on: $(hot 15s)"
+kill -9 "$(cat "$dir/3/pid")"
+sleep 12
+"$loadgen" run --target kafka://127.0.0.1:9092 --topic filled --partitions 6 --replication-factor 3 --rate 0 --in-flight-max 4 \
+    --batch-bytes 512k --duration "${SECONDS_OF_WRITING:-20}s" | grep rate
+size() { du -sm "$1" | cut -f1; }
+wanted=$(size "$dir/1/data/topics")
+sleep 5
+begin=$(date +%s.%N)
+deploy/three-nodes "$dir" >/dev/null
+[[ -z ${LOAD:-} ]] || hot 15s &
+metric() { curl -sf "http://127.0.0.1:$1/metrics" | awk -v name="$2" '$1 ~ "^"name {n += $2} END {print n + 0}'; }
+until [[ $(metric 9644 heddle_partitions_under_replicated) == 0 && $(metric 9744 heddle_partitions_under_replicated) == 0 ]]; do sleep 0.2; done
+end=$(date +%s.%N)
+wait
+awk -v mib="$wanted" -v begin="$begin" -v end="$end" 'BEGIN { printf "caught up with %d MiB in %.1f s: %.0f MB/s\n", mib, end - begin, mib * 1.048576 / (end - begin) }'
+"$loadgen" limits --dir "$dir" --duration 3s --throughput | tail -1
