@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 mib=${MIB:-3072}
 rate=${RATE:-1TiB}
-dir=$(mktemp -d "${TMPDIR:-/var/tmp}/heddle-catch-up-XXXXXX")
+dir=$(mktemp -d -p "${TMPDIR:-/var/tmp}")
 loadgen=target/release/heddle-loadgen
 finish() {
     deploy/three-nodes "$dir" stop >/dev/null

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 turns=${TURNS:-5}
-dir=$(mktemp -d "${TMPDIR:-/var/tmp}/heddle-latency-XXXXXX")
+dir=$(mktemp -d -p "${TMPDIR:-/var/tmp}")
 results=perf-reports/005-cluster/results/latency.tsv
 loadgen=target/release/heddle-loadgen
 stopped=

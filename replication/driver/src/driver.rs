@@ -538,7 +538,7 @@ impl<D: Disk> Driver<D> {
         batches: Vec<Bytes>,
     ) {
         let batches = match self.hosted.get(&partition) {
-            Some(hosted) => gaps::fill(hosted.history(), range, batches),
+            Some(hosted) => gaps::fill(hosted.history(), range, self.options.stream.frame_bytes_max, batches),
             None => Vec::new(),
         };
         let end = batches.last().and_then(|batch| BatchHeader::parse(batch).ok());

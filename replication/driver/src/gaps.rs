@@ -11,8 +11,14 @@ use heddle_replication::history::History;
 /// The longest hole, so that its last offset fits into the delta of a batch.
 const HOLE_OFFSETS_MAX: i64 = 1 << 30;
 
-/// What was read from `from` on, without gaps and in holes of one epoch each; nothing of it ends beyond `upto`.
-pub(crate) fn fill(history: &History, (from, upto): (Offset, Offset), batches: Vec<Bytes>) -> Vec<Bytes> {
+/// What was read from `from` on, without gaps and in holes of one epoch each; nothing of it ends beyond `upto`. With what is
+/// added it may be more than `bytes_max`: then less of it, but at least one batch, so that a frame has room for it.
+pub(crate) fn fill(
+    history: &History,
+    (from, upto): (Offset, Offset),
+    bytes_max: usize,
+    batches: Vec<Bytes>,
+) -> Vec<Bytes> {
     let headers = batches.iter().map_while(|batch| BatchHeader::parse(batch).ok());
     let headers: Vec<BatchHeader> = headers.collect();
     let follows = |pair: &[BatchHeader]| pair[0].next_offset() == pair[1].base_offset;
@@ -32,10 +38,17 @@ pub(crate) fn fill(history: &History, (from, upto): (Offset, Offset), batches: V
             next = end;
         }
     }
+    let mut bytes = 0;
+    let fits = |batch: &&Bytes| {
+        bytes += batch.len();
+        bytes <= bytes_max
+    };
+    let fit_count = filled.iter().take_while(fits).count();
+    filled.truncate(fit_count.max(1));
     filled
 }
 
-/// Holes for a range of offsets. What the history does not know any more counts as of `epoch` or the the first known one.
+/// Holes for a range of offsets. What the history does not know any more counts as of `epoch` or the first known one.
 fn add_holes(history: &History, (from, upto): (Offset, Offset), epoch: Epoch, holes: &mut Vec<Bytes>) {
     let known = history.of_range(from, upto);
     let known = known.entries();
@@ -109,8 +122,9 @@ mod tests {
         let history = history(&[(3, 0), (4, 15), (6, 30)]);
         let hole =
             |from, to, epoch| batch::hole(Offset::new(from), Offset::new(to), Epoch::new(epoch)).freeze();
-        let filled =
-            |from, upto, batches| spans(&fill(&history, (Offset::new(from), Offset::new(upto)), batches));
+        let filled = |from, upto, batches| {
+            spans(&fill(&history, (Offset::new(from), Offset::new(upto)), usize::MAX, batches))
+        };
         assert_eq!(filled(10, 12, vec![records(10, 12, 3)]), [(10, 12, 3, false)]);
         assert_eq!(
             filled(10, 40, vec![records(12, 13, 3), records(33, 40, 6)]),
@@ -128,9 +142,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_takes_no_more_room_than_there_is() {
+        let history = history(&[(3, 0)]);
+        let batches = || vec![records(12, 13, 3), records(15, 40, 3)];
+        let range = (Offset::new(10), Offset::new(40));
+        let counts = |bytes_max| fill(&history, range, bytes_max, batches()).len();
+        let first_bytes = 61 + batches()[0].len();
+        assert_eq!([1, 61, first_bytes, first_bytes + 60, 4096].map(counts), [1, 1, 2, 2, 4]);
+    }
+
+    #[test]
     fn what_the_history_has_dropped_is_of_no_later_epoch() {
         let history = history(&[(70, 100), (71, 120)]);
-        let filled = fill(&history, (Offset::new(10), Offset::new(130)), vec![records(125, 130, 71)]);
+        let range = (Offset::new(10), Offset::new(130));
+        let filled = fill(&history, range, usize::MAX, vec![records(125, 130, 71)]);
         let expected =
             [(10, 100, 70, true), (100, 120, 70, true), (120, 125, 71, true), (125, 130, 71, false)];
         assert_eq!(spans(&filled), expected);
@@ -170,7 +195,7 @@ mod tests {
             let kept: Vec<Bytes> =
                 whole.iter().filter(|batch| batch.3).map(|(base, next, epoch, _)| records(*base, *next, *epoch)).collect();
             let range = (Offset::new(whole[0].0), Offset::new(at));
-            let filled = spans(&fill(&history(&entries), range, kept.clone()));
+            let filled = spans(&fill(&history(&entries), range, usize::MAX, kept.clone()));
             let mut next = whole[0].0;
             for (base, end, epoch, is_hole) in &filled {
                 prop_assert_eq!(*base, next);
