@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# How fast a node that was away is filled up: MIB (default 3072) of records written while one of three is down, then the time
-# until it is in sync again, beside what the disk writes and reads; with LOAD=1 while 500 records a second go on, whose
-# latency is printed too. Needs a release build. See README.md.
+# How fast a node that was away is filled up: records as fast as they go for WRITING (default 20s) while one of three is down,
+# then the time until it is in sync again, beside what the disk writes and reads; with LOAD=1 while 500 records a second go on,
+# whose latency is printed too. Takes three times the records on disk. Needs a release build. See README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-mib=${MIB:-3072}
 rate=${RATE:-1TiB}
 dir=$(mktemp -d -p "${TMPDIR:-/var/tmp}")
 loadgen=target/release/heddle-loadgen
@@ -25,7 +24,7 @@ echo "hot records, nothing else going on: $(hot 15s)"
 kill -9 "$(cat "$dir/3/pid")"
 sleep 12
 "$loadgen" run --target kafka://127.0.0.1:9092 --topic filled --partitions 6 --replication-factor 3 --rate 0 --in-flight-max 4 \
-    --batch-bytes 512k --duration "${SECONDS_OF_WRITING:-20}s" | grep rate
+    --batch-bytes 512k --duration "${WRITING:-20s}" | grep rate
 size() { du -sm "$1" | cut -f1; }
 wanted=$(size "$dir/1/data/topics")
 sleep 5

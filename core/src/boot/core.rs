@@ -76,6 +76,9 @@ async fn boot_and_serve(
     let store = recover(plan, core, &disk, hooks.clone()).await?;
     let me = NodeId::new(plan.config.node_id);
     let (files, promises) = promises::take(plan, &disk, CoreId::new(core)).await?;
+    plan.promises_taken.meet().await;
+    // Before any replica promises more: what is left behind of an older time would count beside that.
+    promises::retire(plan, &disk, CoreId::new(core)).await?;
     let replicas = Replicas::new(
         (me, plan.life()),
         plan.replica_options(),
@@ -136,7 +139,6 @@ async fn boot_and_serve(
     shard.follow_groups(&ClusterImage::default());
     shard.follow_transactions();
     plan.ready.meet().await;
-    promises::retire(plan, &disk, CoreId::new(core)).await?;
     queues.spawn(Queue::Control, take_up(shard.clone()));
     if core == 0 {
         finish_deletions(&shard);

@@ -27,6 +27,8 @@ pub struct Plan {
     pub metadata_read: Meeting,
     /// Every WAL and every table of promises has been read, and what is in them dealt out to the owners.
     pub wals_read: Meeting,
+    /// Every core has the promises of its replicas on disk in its own name.
+    pub promises_taken: Meeting,
     /// Every core has what it recovered on disk in its own name.
     pub recovered: Meeting,
     /// Every core is ready to serve.
@@ -56,6 +58,7 @@ impl Plan {
             data_dir,
             metadata_read: Meeting::new(cores),
             wals_read: Meeting::new(cores),
+            promises_taken: Meeting::new(cores),
             recovered: Meeting::new(cores),
             ready: Meeting::new(cores),
             handed_over: Meeting::new(cores),

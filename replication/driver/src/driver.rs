@@ -215,6 +215,9 @@ impl<D: Disk> Driver<D> {
     ) {
         if let Some(hosted) = self.hosted.get_mut(&partition) {
             hosted.place(replicas, cores);
+            if !std::mem::replace(&mut hosted.is_restless, true) {
+                self.restless.push(partition);
+            }
         }
     }
 
@@ -628,6 +631,12 @@ mod tests {
         }
     }
 
+    fn led_by_node_1(members: BTreeSet<NodeId>) -> Grant {
+        let in_sync = InSync { members, quorum: 1, commit_all: false, version: 0 };
+        let (epoch, primary, lossy) = (Epoch::new(1), Some((NodeId::new(1), Life(1))), Epoch::new(0));
+        Grant { epoch, primary, in_sync, lossy }
+    }
+
     /// Runs `work` with the loops of the store behind it.
     fn run<T>(disk: &MemoryDisk, store: &LogStore<MemoryDisk>, work: impl Future<Output = T>) -> T {
         let (mut commit, mut background) = (pin!(store.run_commit()), pin!(store.run_background()));
@@ -696,9 +705,7 @@ mod tests {
             let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(index));
             let log = logs.log(partition, LogConfig::default());
             driver.add(Duration::ZERO, placement(partition, nodes.clone()), log);
-            let in_sync = InSync { members: nodes.clone(), quorum: 2, commit_all: false, version: 0 };
-            let (epoch, primary, lossy) = (Epoch::new(1), Some((NodeId::new(1), Life(1))), Epoch::new(0));
-            driver.granted(Duration::ZERO, partition, Grant { epoch, primary, in_sync, lossy });
+            driver.granted(Duration::ZERO, partition, led_by_node_1(nodes.clone()));
         }
         let said = |driver: &mut Driver<MemoryDisk>, now| {
             driver.tick(now);
@@ -727,6 +734,24 @@ mod tests {
             }
             driver.tick(Duration::ZERO);
             assert_eq!(driver.restless, [], "nothing is due for them");
+            let moved = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
+            driver.place(moved, BTreeSet::new(), BTreeMap::new());
+            assert_eq!(driver.restless, [moved], "other nodes are to have replicas");
+            driver.granted(Duration::ZERO, moved, led_by_node_1(BTreeSet::from([NodeId::new(1)])));
+            assert_eq!(driver.restless, [moved], "once");
+            for _ in 0..50 {
+                driver.tick(Duration::ZERO);
+                assert_eq!(driver.restless, [moved], "it waits for its primary, and is listed once");
+            }
+            driver.remove(moved);
+            driver.tick(Duration::ZERO);
+            assert_eq!(driver.restless, []);
+            driver.add(
+                Duration::ZERO,
+                placement(moved, BTreeSet::new()),
+                logs.log(moved, LogConfig::default()),
+            );
+            driver.tick(Duration::ZERO);
             let mut met = BTreeMap::new();
             for _ in 0..120 {
                 for partition in driver.next_swept() {

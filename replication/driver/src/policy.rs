@@ -22,6 +22,8 @@ impl<D: Disk> Driver<D> {
         let restless = std::mem::take(&mut self.restless);
         let swept = self.next_swept();
         for partition in restless.into_iter().chain(swept) {
+            let Some(hosted) = self.hosted.get_mut(&partition) else { continue };
+            hosted.is_restless = true; // what happens to it now is seen to below
             self.resend(now, partition);
             self.keep_in_sync(now, partition);
             self.look_for_damage(partition);
@@ -83,15 +85,17 @@ impl<D: Disk> Driver<D> {
         }
         hosted.resent_at = now;
         let behind = hosted.awaited(self.me);
-        if !behind.is_empty() {
-            hosted.resend_count += 1;
-        }
+        let mut is_said = false;
         for peer in behind {
             let known = self.hosted.get(&partition).and_then(|hosted| hosted.peer(peer));
             let connection = known.and_then(|peer| self.connections.get(&peer));
             if connection.is_none_or(|connection| connection.outbound.is_quiet(partition)) {
                 self.take(now, partition, Input::Resend(peer), &[]);
+                is_said = true;
             }
+        }
+        if let Some(hosted) = self.hosted.get_mut(&partition).filter(|_| is_said) {
+            hosted.resend_count += 1;
         }
     }
 
