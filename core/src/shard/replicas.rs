@@ -31,7 +31,7 @@ use crate::{
     fatal::{Fatal, fatal},
     metadata::{ClusterImage, Durability, NodeImage, PartitionImage, TopicImage, image::core_of},
     partition::Partition,
-    runtime::{Queue, signals, time::sleep},
+    runtime::{Queue, event, signals, time::sleep},
 };
 
 /// How often a driver looks at its clock. What it waits for takes a quarter of a second and more.
@@ -127,6 +127,15 @@ impl<D: Disk + 'static> Shard<D> {
         }
         let runner = self.replicas.runner.clone();
         self.queues.spawn(Queue::Hot, async move { runner.run().await });
+        let shard = self.clone();
+        self.queues.spawn(Queue::Hot, async move {
+            while !shard.is_stopping() {
+                let freed = event::Event::new();
+                shard.room.add(&freed);
+                freed.wait().await;
+                shard.replicas.runner.room_freed();
+            }
+        });
         let shard = self.clone();
         self.queues.spawn(Queue::Control, async move {
             while !shard.is_stopping() {

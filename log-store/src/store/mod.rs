@@ -211,6 +211,12 @@ impl<D: Disk> LogStore<D> {
         self.store.has_room(bytes)
     }
 
+    /// Whether little of the memory for undrained batches is left: who can make others wait before they send does it now.
+    /// [`crate::Hooks::budget_freed`] tells when that may have changed.
+    pub fn is_pressed(&self) -> bool {
+        self.store.is_pressed()
+    }
+
     /// Whether appends are refused for want of space on the disk.
     pub fn is_full(&self) -> bool {
         self.store.disk_full.get()

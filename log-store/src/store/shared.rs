@@ -314,6 +314,12 @@ impl<D: Disk> Store<D> {
         dirty == 0 || dirty + bytes <= self.options.dirty_bytes_max
     }
 
+    /// Whether more than three quarters of the budget are used. Draining is in haste from half of it on, so that this ends
+    /// without anybody's doing.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.dirty_bytes.get() > self.options.dirty_bytes_max / 4 * 3
+    }
+
     /// Asks the disk how much space is left.
     pub(crate) fn check_free(&self) {
         if let Ok(free) = self.disk.free_bytes(&self.options.dir) {

@@ -143,14 +143,19 @@ impl Connection {
         reads
     }
 
-    /// The next frame, if there is anything to say.
-    pub(crate) fn flush(&mut self) -> Option<Frame> {
+    /// The next frame, if there is anything to say. Without `has_room` the peer is not told what was taken, and so stops
+    /// when its window is full.
+    pub(crate) fn flush(&mut self, has_room: bool) -> Option<Frame> {
         let said = std::mem::take(&mut self.ready);
-        if !said.is_empty() {
+        let taken = has_room.then(|| self.tell_taken(!said.is_empty())).flatten();
+        (taken.is_some() || !said.is_empty()).then_some(Frame { connection: self.number, taken, said })
+    }
+
+    fn tell_taken(&mut self, goes_anyway: bool) -> Option<(u64, u64)> {
+        if goes_anyway {
             self.taken_due = self.inbound.piggyback().or(self.taken_due);
         }
-        let taken = self.taken_due.take().map(|bytes| (self.peer_number, bytes));
-        (taken.is_some() || !said.is_empty()).then_some(Frame { connection: self.number, taken, said })
+        self.taken_due.take().map(|bytes| (self.peer_number, bytes))
     }
 
     /// Whether something is under way and the peer has taken nothing for so long.

@@ -510,10 +510,17 @@ impl<D: Disk> Driver<D> {
         loop {
             let reads = self.connections.get_mut(&peer)?.step(now, StreamInput::Flush, Vec::new());
             if reads.is_empty() {
-                return self.connections.get_mut(&peer)?.flush();
+                let has_room = self.has_room();
+                return self.connections.get_mut(&peer)?.flush(has_room);
             }
             reads.into_iter().for_each(|read| self.read(now, peer, read));
         }
+    }
+
+    /// Whether peers may send more records. On a full disk they may: only what they say beside them is of use then, and
+    /// records are as if lost.
+    pub fn has_room(&self) -> bool {
+        !self.store.is_pressed() || self.store.is_full()
     }
 
     /// Reads from memory at once, else by a job.

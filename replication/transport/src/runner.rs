@@ -98,6 +98,13 @@ impl<D: Disk + 'static> Runner<D> {
         self.0.wake.raise();
     }
 
+    /// The log store has more room than before: peers that wait for it may go on.
+    pub fn room_freed(&self) {
+        if self.look(Driver::has_room) {
+            self.0.bell.ring();
+        }
+    }
+
     /// Keeps the clock and passes on what the disk says, until [`Self::stop`].
     pub async fn run(&self) {
         let mut tick_at = self.now();
