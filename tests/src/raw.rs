@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use heddle_proto::native::{self, FRAME_LENGTH_BYTES, PREFACE, Reply, Request};
-use kafka_protocol::messages::{ApiKey, RequestHeader};
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::PartitionProduceResponse;
+use kafka_protocol::messages::{ApiKey, ProduceRequest, ProduceResponse, RequestHeader, TopicName};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
 use crate::wait::HANG;
@@ -104,6 +106,23 @@ impl Raw {
         let correlation = reply.split_to(4);
         assert_eq!(correlation, self.correlation.to_be_bytes()[..], "the reply is to another request");
         Some(reply)
+    }
+
+    /// Sends a Kafka request to produce records that all in-sync replicas are to have, and reads what is answered for them.
+    pub fn kafka_produce(
+        &mut self,
+        version: i16,
+        topic: &str,
+        partition: i32,
+        records: Bytes,
+    ) -> PartitionProduceResponse {
+        let data = PartitionProduceData::default().with_index(partition).with_records(Some(records));
+        let name = TopicName(StrBytes::from(topic.to_owned()));
+        let data = TopicProduceData::default().with_name(name).with_partition_data(vec![data]);
+        let request =
+            ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![data]);
+        let mut reply: ProduceResponse = self.kafka(ApiKey::Produce, version, &request);
+        reply.responses.remove(0).partition_responses.remove(0)
     }
 
     /// Begins a native connection.

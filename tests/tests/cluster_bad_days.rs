@@ -16,11 +16,8 @@ use heddle_tests::raw::Raw;
 use heddle_tests::{kafka, native, records, wait};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{
-    ApiKey, CreateTopicsRequest, CreateTopicsResponse, ProduceRequest, ProduceResponse, TopicName,
-};
+use kafka_protocol::messages::{ApiKey, CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use rdkafka::message::Message;
 
@@ -201,14 +198,7 @@ fn garbage_and_silence_at_the_peer_port_cost_a_bounded_amount() {
 
 /// What a produce request of the Kafka protocol with one record is answered.
 fn kafka_produce(broker: &Broker, topic: &str, partition: i32, value: &str) -> PartitionProduceResponse {
-    let data = PartitionProduceData::default()
-        .with_index(partition)
-        .with_records(Some(records::one(value.as_bytes())));
-    let name = TopicName(StrBytes::from(topic.to_owned()));
-    let data = TopicProduceData::default().with_name(name).with_partition_data(vec![data]);
-    let request = ProduceRequest::default().with_acks(-1).with_timeout_ms(30_000).with_topic_data(vec![data]);
-    let mut reply: ProduceResponse = Raw::connect(broker.address()).kafka(ApiKey::Produce, 9, &request);
-    reply.responses.remove(0).partition_responses.remove(0)
+    Raw::connect(broker.address()).kafka_produce(9, topic, partition, records::one(value))
 }
 
 /// The refusal of a produce request: its error, its name and its words.

@@ -31,15 +31,20 @@ impl<D: Disk> Shard<D> {
                 && image.core_on(self.node, *at) == Some(self.core())
         };
         let led = || all().filter(|(at, partition)| is_led_here(at, partition));
+        // Who is gone stays in sync with a partition that nobody writes to, and still has to be seen to be gone.
+        let reached = self.reached_nodes();
+        let is_whole = |node: u32, partition: &PartitionImage| {
+            partition.isr.contains(&node) && (node == self.node.get() || reached.contains(&node))
+        };
         let is_under_replicated = |partition: &PartitionImage| {
-            partition.wanted().iter().any(|replica| !partition.isr.contains(&replica.node))
+            partition.is_replicated() && partition.wanted().iter().any(|it| !is_whole(it.node, partition))
         };
         let under = led().filter(|(_, partition)| is_under_replicated(partition)).count();
         let mut samples = vec![
             gauge("partitions_led", "Partitions that this core leads", led().count() as u64),
             gauge(
                 "partitions_under_replicated",
-                "Of these, partitions with replicas that are not in sync",
+                "Of these, partitions with replicas that are not in sync, or on nodes that this core is not connected to",
                 under as u64,
             ),
         ];

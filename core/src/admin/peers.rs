@@ -42,6 +42,12 @@ impl<D: Disk> Shard<D> {
         all.into_iter().map(report).collect()
     }
 
+    /// The nodes that this core is connected to.
+    pub(super) fn reached_nodes(&self) -> BTreeSet<u32> {
+        let streams = self.replicas.peers().map(|peers| peers.streams()).unwrap_or_default();
+        streams.iter().filter(|(_, counts)| counts.is_connected).map(|(peer, _)| peer.node.get()).collect()
+    }
+
     /// Connections of peers to this core that came to nothing.
     pub(super) fn failed_handshakes(&self) -> Vec<(&'static str, u64)> {
         let Some(peers) = self.replicas.peers() else { return Vec::new() };

@@ -94,8 +94,9 @@ fn status(
         topics.flat_map(|topic| topic.indexes().zip(&topic.partitions).map(move |it| (&topic.name, it)))
     };
     let nodes_of = |replicas: &[ReplicaSlot]| replicas.iter().map(|replica| replica.node).collect();
+    let is_gone = |node: &u32| alive.as_ref().is_some_and(|(_, alive)| !alive.contains(node));
     let is_under = |partition: &PartitionImage| {
-        partition.wanted().iter().any(|replica| !partition.isr.contains(&replica.node))
+        partition.wanted().iter().any(|it| !partition.isr.contains(&it.node) || is_gone(&it.node))
     };
     let under = || all().filter(|(_, (_, partition))| is_under(partition));
     let moving = || all().filter(|(_, (_, partition))| partition.is_moving());

@@ -148,6 +148,8 @@ async fn boot_and_serve(
     let stop = listener.shutdown_handle();
     queues.spawn(Queue::Hot, listen::accept(shard.clone(), listener));
     signals::stop_requested().await;
+    shard.settle_before_hand_over().await;
+    plan.settled.meet().await;
     if let Some(session) = &shard.metadata {
         session.leave(HAND_OVER_MAX).await;
     }

@@ -33,6 +33,8 @@ pub struct Plan {
     pub recovered: Meeting,
     /// Every core is ready to serve.
     pub ready: Meeting,
+    /// Every core has committed what it took, and takes no more of what others can lead.
+    pub settled: Meeting,
     /// What this node led is led by others, as far as others could.
     pub handed_over: Meeting,
     /// Every core has stopped serving.
@@ -61,6 +63,7 @@ impl Plan {
             promises_taken: Meeting::new(cores),
             recovered: Meeting::new(cores),
             ready: Meeting::new(cores),
+            settled: Meeting::new(cores),
             handed_over: Meeting::new(cores),
             stopped: Meeting::new(cores),
             replicas_stopped: Meeting::new(cores),

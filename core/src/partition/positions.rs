@@ -15,6 +15,11 @@ impl<D: Disk> Partition<D> {
         self.committed.get()
     }
 
+    /// Whether nothing waits to be safe on the commit quorum.
+    pub fn is_all_committed(&self) -> bool {
+        self.committed() >= self.log.positions().written
+    }
+
     /// The first offset that is still there.
     pub fn start(&self) -> Offset {
         self.log.positions().start

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod fetch;
 pub mod fetch_set;
 pub mod groups;
+pub mod hand_over;
 pub mod handoff;
 pub mod hooks;
 pub mod offsets;
@@ -86,6 +87,8 @@ pub struct Shard<D: Disk> {
     connection_next: Cell<u64>,
     deletions: RefCell<AHashSet<TopicId>>,
     stopping: Cell<bool>,
+    /// Others are to lead what this node leads: see [`hand_over`].
+    handing_over: Cell<bool>,
     /// The replicas of this core.
     pub replicas: replicas::Replicas<D>,
 }
@@ -140,6 +143,7 @@ impl<D: Disk> Shard<D> {
             connection_next: Cell::new(0),
             deletions: RefCell::default(),
             stopping: Cell::new(false),
+            handing_over: Cell::new(false),
             replicas: parts.replicas,
         })
     }

@@ -71,7 +71,14 @@ impl<D: Disk> Shard<D> {
         arrival: Arrival,
     ) -> Ticket<D> {
         self.metrics.produce_requests.add(1);
-        let state = match self.owner(at) {
+        let owner = match self.owner(at) {
+            Ok(core) if !self.is_handing_over() => Ok(core),
+            _ => {
+                self.wait_for_leader(at, arrival.decoded).await;
+                self.owner(at)
+            }
+        };
+        let state = match owner {
             Err(error) => State::Refused(error),
             Ok(core) if core == self.core() => {
                 // There was room when the request was let in, but others may have been let in at the same time.

@@ -613,6 +613,7 @@ mod tests {
             dir: "/data".into(),
             wal_file_bytes: 1 << 20,
             cache_bytes_max: 0,
+            dirty_bytes_max: 1000,
             state_interval_bytes: 1, // so that a start takes what is drained on trust
             ..heddle_log_store::Options::default()
         };
@@ -699,6 +700,39 @@ mod tests {
         let found = disk.run(replay_wal(&disk, &options, 0)).unwrap().partitions;
         let damage = store(&disk, found).log(partition, LogConfig::default()).damage();
         assert_eq!(damage.map(|damage| damage.offset), Some(Offset::ZERO));
+    }
+
+    #[test]
+    fn peers_are_told_what_was_taken_when_there_is_room_for_more() {
+        let disk = MemoryDisk::new(1);
+        let logs = store(&disk, RecoveredPartitions::new());
+        let partition = |index| TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(index));
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(Timestamp::new(1), None, Some(&[7; 1000]), &[]).unwrap();
+        let mut batch = builder.build().unwrap();
+        batch::assign(&mut batch, Offset::ZERO, Epoch::new(1));
+        let batch = batch.freeze();
+        let header = BatchHeader::parse(&batch).unwrap();
+        let log = logs.log(partition(0), LogConfig::default());
+        log.append(batch.clone(), &header).unwrap();
+        let mut driver = driver(disk.clone(), logs.clone());
+        let stream = driver.options.stream;
+        driver.options.stream = stream::Options {
+            window_bytes: 8000,
+            catch_up_window_bytes: 2000,
+            frame_bytes_max: 1000,
+            ..stream
+        };
+        let peer = Peer { node: NodeId::new(1), core: CoreId::new(0) };
+        let message = Message::Commit { epoch: Epoch::new(1), life: Life(1), committed: Offset::ZERO };
+        let said = Said { partition: partition(1), message, batches: vec![batch.clone()] };
+        let connection = connection::number_in(Life(1), 1);
+        driver.receive(Duration::ZERO, peer, Frame { connection, taken: None, said: vec![said] });
+        let taken = |driver: &mut Driver<MemoryDisk>| driver.flush_to(Duration::ZERO, peer)?.taken;
+        assert_eq!(taken(&mut driver), None, "one batch fills the store, and it is not in its segment");
+        run(&disk, &logs, disk.sleep(Duration::from_secs(4)));
+        assert_eq!(taken(&mut driver), Some((connection, batch.len() as u64)));
+        assert_eq!(taken(&mut driver), None, "it was told");
     }
 
     #[test]
