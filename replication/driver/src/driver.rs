@@ -227,6 +227,7 @@ impl<D: Disk> Driver<D> {
             self.by_log.remove(&hosted.log.id());
             self.promises.remove(&partition);
             self.unwritten.remove(&partition);
+            self.forget_said(partition);
         }
     }
 
@@ -447,8 +448,17 @@ impl<D: Disk> Driver<D> {
             self.restless.push(partition);
         }
         let mut out: Vec<Output> = Vec::new();
+        let led = hosted.replica.primary().map(|primary| primary.epoch);
         hosted.replica.step(input, &mut out);
+        if led.is_some() && led != hosted.replica.primary().map(|primary| primary.epoch) {
+            // Nobody takes records of that epoch any more, and to a backup that lags there may be gigabytes to send.
+            self.forget_said(partition);
+        }
         self.perform_all(now, partition, out, carried);
+    }
+
+    fn forget_said(&mut self, partition: TopicPartition) {
+        self.connections.values_mut().for_each(|connection| connection.outbound.forget(partition));
     }
 
     pub(crate) fn partitions(&self) -> Vec<TopicPartition> {
@@ -596,6 +606,7 @@ mod tests {
     use heddle_log_store::{Hooks, LogConfig, MemoryDisk, RecoveredPartitions, WriteTimes, replay_wal};
     use heddle_proto::batch::{BatchBuilder, Compression};
     use heddle_proto::ids::{PartitionIndex, Timestamp, TopicId};
+    use heddle_replication::message::Join;
     use heddle_replication::quorum::InSync;
     use heddle_replication::replica::Hold;
     use heddle_replication::rules::Rules;
@@ -613,11 +624,26 @@ mod tests {
             dir: "/data".into(),
             wal_file_bytes: 1 << 20,
             cache_bytes_max: 0,
-            dirty_bytes_max: 1000,
+            dirty_bytes_max: 100_000,
             state_interval_bytes: 1, // so that a start takes what is drained on trust
             ..heddle_log_store::Options::default()
         };
         disk.run(LogStore::open(disk.clone(), options, CoreId::new(0), found, Rc::new(Nobody))).unwrap()
+    }
+
+    /// A stream that a few batches fill.
+    const SMALL: stream::Options = stream::Options {
+        window_bytes: 8000,
+        catch_up_window_bytes: 2000,
+        frame_bytes_max: 1000,
+        catch_up_bytes_per_second: 1 << 30,
+        commit_delay: Duration::from_millis(5),
+    };
+
+    fn large_batch() -> BytesMut {
+        let mut builder = BatchBuilder::new(Compression::None);
+        builder.push(Timestamp::new(1), None, Some(&[7; 1000]), &[]).unwrap();
+        builder.build().unwrap()
     }
 
     fn driver(disk: MemoryDisk, store: LogStore<MemoryDisk>) -> Driver<MemoryDisk> {
@@ -640,8 +666,12 @@ mod tests {
     }
 
     fn led_by_node_1(members: BTreeSet<NodeId>) -> Grant {
+        led_by(1, 1, members)
+    }
+
+    fn led_by(node: u32, epoch: i32, members: BTreeSet<NodeId>) -> Grant {
         let in_sync = InSync { members, quorum: 1, commit_all: false, version: 0 };
-        let (epoch, primary, lossy) = (Epoch::new(1), Some((NodeId::new(1), Life(1))), Epoch::new(0));
+        let (epoch, primary, lossy) = (Epoch::new(epoch), Some((NodeId::new(node), Life(1))), Epoch::new(0));
         Grant { epoch, primary, in_sync, lossy }
     }
 
@@ -707,32 +737,67 @@ mod tests {
         let disk = MemoryDisk::new(1);
         let logs = store(&disk, RecoveredPartitions::new());
         let partition = |index| TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(index));
-        let mut builder = BatchBuilder::new(Compression::None);
-        builder.push(Timestamp::new(1), None, Some(&[7; 1000]), &[]).unwrap();
-        let mut batch = builder.build().unwrap();
-        batch::assign(&mut batch, Offset::ZERO, Epoch::new(1));
-        let batch = batch.freeze();
-        let header = BatchHeader::parse(&batch).unwrap();
         let log = logs.log(partition(0), LogConfig::default());
-        log.append(batch.clone(), &header).unwrap();
+        for offset in 0..80 {
+            let mut batch = large_batch();
+            batch::assign(&mut batch, Offset::new(offset), Epoch::new(1));
+            let header = BatchHeader::parse(&batch).unwrap();
+            log.append(batch.freeze(), &header).unwrap();
+        }
+        let batch = large_batch().freeze();
         let mut driver = driver(disk.clone(), logs.clone());
-        let stream = driver.options.stream;
-        driver.options.stream = stream::Options {
-            window_bytes: 8000,
-            catch_up_window_bytes: 2000,
-            frame_bytes_max: 1000,
-            ..stream
-        };
+        driver.options.stream = SMALL;
         let peer = Peer { node: NodeId::new(1), core: CoreId::new(0) };
         let message = Message::Commit { epoch: Epoch::new(1), life: Life(1), committed: Offset::ZERO };
         let said = Said { partition: partition(1), message, batches: vec![batch.clone()] };
         let connection = connection::number_in(Life(1), 1);
         driver.receive(Duration::ZERO, peer, Frame { connection, taken: None, said: vec![said] });
         let taken = |driver: &mut Driver<MemoryDisk>| driver.flush_to(Duration::ZERO, peer)?.taken;
-        assert_eq!(taken(&mut driver), None, "one batch fills the store, and it is not in its segment");
+        assert_eq!(
+            taken(&mut driver),
+            None,
+            "these batches nearly fill the memory, and none is in its segment"
+        );
         run(&disk, &logs, disk.sleep(Duration::from_secs(4)));
         assert_eq!(taken(&mut driver), Some((connection, batch.len() as u64)));
         assert_eq!(taken(&mut driver), None, "it was told");
+    }
+
+    #[test]
+    fn who_leads_no_more_sends_no_more_records() {
+        let disk = MemoryDisk::new(1);
+        let logs = store(&disk, RecoveredPartitions::new());
+        let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
+        let log = logs.log(partition, LogConfig::default());
+        let mut driver = driver(disk.clone(), logs.clone());
+        driver.options.stream = SMALL;
+        let (nodes, now, peer) = (
+            BTreeSet::from([NodeId::new(0), NodeId::new(1)]),
+            Duration::ZERO,
+            Peer { node: NodeId::new(1), core: CoreId::new(0) },
+        );
+        driver.add(now, placement(partition, nodes.clone()), log);
+        driver.granted(now, partition, led_by(0, 1, nodes.clone()));
+        let (epoch, life, connection) = (Epoch::new(1), Life(1), connection::number_in(Life(1), 1));
+        let zero = Offset::ZERO;
+        let join = Join { epoch, life, start: zero, end: zero, committed: zero, history: History::default() };
+        let ack = Message::Ack { epoch, life, written: zero, held: None };
+        for message in [Message::Join(join), ack] {
+            let said = vec![Said { partition, message, batches: Vec::new() }];
+            driver.receive(now, peer, Frame { connection, taken: None, said });
+        }
+        for _ in 0..20 {
+            driver.produce(now, partition, large_batch()).unwrap();
+        }
+        let appends = |driver: &mut Driver<MemoryDisk>| {
+            let said = driver.flush_to(now, peer).map_or(Vec::new(), |frame| frame.said);
+            said.iter().filter(|said| !said.batches.is_empty()).count()
+        };
+        assert!(appends(&mut driver) > 0 && appends(&mut driver) == 0, "the window is full");
+        driver.granted(now, partition, led_by(1, 2, nodes));
+        let taken = Some((driver.connections[&peer].number, 8000));
+        driver.receive(now, peer, Frame { connection, taken, said: Vec::new() });
+        assert_eq!(appends(&mut driver), 0);
     }
 
     #[test]

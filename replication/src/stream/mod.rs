@@ -33,7 +33,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             window_bytes: 8 << 20,
-            catch_up_window_bytes: 2 << 20,
+            catch_up_window_bytes: 4 << 20,
             frame_bytes_max: 1 << 20,
             catch_up_bytes_per_second: 64 << 20,
             commit_delay: Duration::from_millis(5),

@@ -65,8 +65,6 @@ pub enum Input {
     Taken(u64),
     /// The connection takes more.
     Flush,
-    /// The partition has no replica here any more.
-    Forget(TopicPartition),
 }
 
 /// What the driver is to do, in this order.
@@ -199,7 +197,6 @@ impl Outbound {
             }
             Input::Taken(bytes) => self.taken_bytes = self.taken_bytes.max(bytes.min(self.sent_bytes)),
             Input::Flush => self.flush(now, out),
-            Input::Forget(partition) => self.forget(partition),
         }
         self.check();
     }
@@ -216,6 +213,16 @@ impl Outbound {
             || self.acks.contains_key(&partition)
             || self.greetings.range((partition, 0)..=(partition, u8::MAX)).next().is_some();
         !waits && self.told.get(&partition).is_none_or(|told| told.sent_upto <= self.taken_bytes)
+    }
+
+    /// Takes back what waits to be said: the replica here does not lead any more in the epoch of all this, or there is none.
+    pub fn forget(&mut self, partition: TopicPartition) {
+        self.forget_told(partition);
+        self.acks.remove(&partition);
+        let said: Vec<_> =
+            self.greetings.range((partition, 0)..=(partition, u8::MAX)).map(|(key, _)| *key).collect();
+        said.iter().for_each(|key| drop(self.greetings.remove(key)));
+        self.check();
     }
 
     fn say(&mut self, now: Duration, partition: TopicPartition, message: Message, pace: Pace) {
@@ -296,12 +303,6 @@ impl Outbound {
         if let Some(due) = self.told.remove(&partition).and_then(|told| told.due) {
             self.commits_due.remove(&(due, partition));
         }
-    }
-
-    fn forget(&mut self, partition: TopicPartition) {
-        self.forget_told(partition);
-        self.acks.remove(&partition);
-        self.greetings.retain(|(whose, _), _| *whose != partition);
     }
 
     fn committed(&mut self, now: Duration, partition: TopicPartition, committed: Offset) {

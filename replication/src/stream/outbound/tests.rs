@@ -204,7 +204,7 @@ fn the_answer_to_a_read_of_an_older_epoch_sends_nothing() {
     assert_eq!(peer.ranges().len(), 2);
     peer.say(1, append(2, 2, 4), Pace::Hot);
     peer.input(ms(0), Input::Flush);
-    peer.input(ms(0), Input::Forget(partition));
+    peer.outbound.forget(partition);
     assert!(peer.outbound.is_quiet(partition));
 }
 
