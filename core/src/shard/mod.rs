@@ -10,6 +10,7 @@ pub mod fetch_set;
 pub mod groups;
 pub mod handoff;
 pub mod hooks;
+pub mod news;
 pub mod offsets;
 pub mod produce;
 pub mod producer_ids;
