@@ -116,7 +116,7 @@ impl News {
 
     /// Tells the replica, which is hosted.
     pub fn tell<D: Disk>(self, now: Duration, at: TopicPartition, driver: &mut Driver<D>) {
-        driver.place(at, self.replicas, self.cores);
+        driver.place(now, at, self.replicas, self.cores);
         if let Some(grant) = self.grant {
             driver.granted(now, at, grant);
         }
