@@ -55,7 +55,8 @@ pub struct Replicas<D: Disk + 'static> {
     needed: RefCell<BTreeMap<Peer, String>>,
     /// Logs of which the disk had lost something when this life began.
     damaged: RefCell<BTreeSet<TopicPartition>>,
-    stopped: Cell<usize>,
+    /// Replicas that have left what they have in good order.
+    stopped: RefCell<BTreeSet<TopicPartition>>,
     is_in_touch: Cell<bool>,
     /// Logs of replicas that have gone elsewhere, while they are being deleted.
     deleting: RefCell<BTreeSet<TopicPartition>>,
@@ -87,7 +88,7 @@ impl<D: Disk + 'static> Replicas<D> {
             told: RefCell::default(),
             needed: RefCell::default(),
             damaged: RefCell::default(),
-            stopped: Cell::new(0),
+            stopped: RefCell::default(),
             is_in_touch: Cell::new(true),
             deleting: RefCell::default(),
         }
@@ -163,10 +164,12 @@ impl<D: Disk + 'static> Shard<D> {
 
     /// Every replica leaves what it has in good order; returns when they have, or after `patience`.
     pub async fn stop_replicas(&self, patience: Duration) {
-        let count = self.replicas.told.borrow().len();
+        let hosted: Vec<TopicPartition> = self.replicas.told.borrow().keys().copied().collect();
         self.replicas.runner.with(Driver::stop);
         let deadline = std::time::Instant::now() + patience;
-        while self.replicas.stopped.get() < count && std::time::Instant::now() < deadline {
+        // A replica may say more than once that it has stopped.
+        let has_stopped = |at: &TopicPartition| self.replicas.stopped.borrow().contains(at);
+        while !hosted.iter().all(has_stopped) && std::time::Instant::now() < deadline {
             sleep(Duration::from_millis(2)).await;
         }
         self.replicas.stop();
@@ -320,7 +323,7 @@ impl<D: Disk + 'static> Observer for ShardObserver<D> {
                 tracing::error!(topic = %at.topic, partition = %at.partition, %from, %upto, "committed records are lost");
             }
             Event::Stopped(at) => {
-                shard.replicas.stopped.set(shard.replicas.stopped.get() + 1);
+                shard.replicas.stopped.borrow_mut().insert(at);
                 tracing::debug!(topic = %at.topic, partition = %at.partition, "a replica has stopped in good order");
             }
             Event::Halted(at, fault) => {
