@@ -115,3 +115,51 @@ pub fn leads_what_others_could(image: &ClusterImage, node: u32) -> bool {
         .flat_map(|topic| &topic.partitions)
         .any(|partition| partition.is_replicated() && partition.leader == node && partition.isr.len() > 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use heddle_proto::ids::{Epoch, Offset, TopicId};
+    use heddle_replication::{leadership::SealAnswer, message::Life};
+
+    use super::*;
+    use crate::metadata::ReplicaSlot;
+
+    const AT: TopicPartition = TopicPartition::new(TopicId::new([9; 16]), PartitionIndex::new(0));
+
+    #[test]
+    fn an_answer_is_said_again_until_the_metadata_shows_that_it_was_heard() {
+        let mut notes = Notes::default();
+        let answer = SealAnswer {
+            life: Life(1),
+            accepted: Epoch::new(0),
+            end: Offset::ZERO,
+            last_epoch: Epoch::new(0),
+            forgot: false,
+        };
+        assert!(!notes.take(Note::Sealed(Sealed { at: AT, epoch: 1, answer })));
+        let unknown = ClusterImage::default();
+        let said = |notes: &mut Notes, millis, leader, image: &ClusterImage| {
+            let teller = Teller { node: 1, life: 1, is_leaving: false };
+            let now = Duration::from_secs(1) + Duration::from_millis(millis);
+            notes.tell(now, image, NodeId::new(leader), teller).sealed.len()
+        };
+        assert_eq!(said(&mut notes, 0, 1, &unknown), 1);
+        assert_eq!(said(&mut notes, 100, 1, &unknown), 0);
+        notes.unheard([AT]);
+        assert_eq!(said(&mut notes, 200, 1, &unknown), 1);
+        assert_eq!(said(&mut notes, 300, 2, &unknown), 1, "another leads");
+        assert_eq!(said(&mut notes, 900, 2, &unknown), 1, "so much later");
+        let mut partition = PartitionImage::new(vec![ReplicaSlot { node: 1, slot: 0 }; 2], 1);
+        (partition.epoch, partition.electing) = (1, 0);
+        let topic = std::sync::Arc::new(crate::metadata::TopicImage {
+            name: "t".into(),
+            id: AT.topic,
+            overrides: BTreeMap::new(),
+            config: crate::metadata::TopicConfig::parse(&BTreeMap::new()).expect("the defaults are valid"),
+            partitions: vec![partition],
+        });
+        let mut shown = ClusterImage::default();
+        shown.topics_by_id.insert(AT.topic, topic);
+        assert_eq!(said(&mut notes, 2000, 2, &shown), 0);
+    }
+}

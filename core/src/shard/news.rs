@@ -125,3 +125,83 @@ impl News {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use heddle_proto::ids::TopicId;
+
+    use super::*;
+    use crate::metadata::{ReplicaSlot, TopicConfig};
+
+    const TOPIC: TopicId = TopicId::new([9; 16]);
+    const AT: TopicPartition = TopicPartition::new(TOPIC, PartitionIndex::new(0));
+
+    fn on(nodes: &[u32]) -> Vec<ReplicaSlot> {
+        nodes.iter().map(|node| ReplicaSlot { node: *node, slot: 0 }).collect()
+    }
+
+    fn image_of(partition: PartitionImage) -> ClusterImage {
+        let mut image = ClusterImage::default();
+        for node in 1..=4 {
+            let start = crate::metadata::Command::StartNode {
+                node,
+                host: "h".into(),
+                port: 1,
+                core_count: 1,
+                port_mode: crate::metadata::PortMode::PerCore,
+                peer_address: String::new(),
+                rack: String::new(),
+            };
+            crate::metadata::command::apply(&mut image, &start).expect("starts");
+        }
+        let config = TopicConfig::parse(&BTreeMap::new()).expect("the defaults are valid");
+        let partitions = vec![partition];
+        let topic =
+            TopicImage { name: "t".into(), id: TOPIC, overrides: BTreeMap::new(), config, partitions };
+        let topic = Arc::new(topic);
+        image.topics_by_id.insert(TOPIC, topic.clone());
+        image.topics.insert("t".into(), topic);
+        image
+    }
+
+    fn news(node: u32, partition: &PartitionImage, before: Option<&PartitionImage>) -> News {
+        let image = image_of(partition.clone());
+        News::of(&image, (NodeId::new(node), Life(1)), &image.topics["t"], partition, before)
+    }
+
+    #[test]
+    fn a_member_is_asked_once_to_seal_and_told_once_what_is_in_force() {
+        let first = PartitionImage::new(on(&[1, 2, 3]), 2);
+        let told = news(1, &first, None);
+        assert_eq!((told.seal, told.grant.is_some(), told.leads), (Some(Epoch::new(1)), true, false));
+        let told = news(1, &first, Some(&first));
+        assert_eq!((told.seal, told.grant), (None, None));
+        let led = PartitionImage { electing: 0, epoch: 1, leader: 1, leader_life: 1, ..first.clone() };
+        let told = news(1, &led, Some(&first));
+        assert_eq!((told.seal, told.grant, told.leads), (None, Some(led.grant()), true));
+        assert!(!news(2, &led, Some(&first)).leads);
+        let again = PartitionImage { electing: 2, ..led.clone() };
+        let told = news(1, &again, Some(&led));
+        assert_eq!((told.seal, told.grant, told.leads), (Some(Epoch::new(2)), None, false));
+        let joined = PartitionImage { replicas: on(&[1, 2, 3, 4]), ..again };
+        assert_eq!(news(4, &joined, None).seal, None, "it is not in sync");
+    }
+
+    #[test]
+    fn a_replica_that_leaves_is_hosted_until_it_is_out_of_sync() {
+        let moved = PartitionImage {
+            leaving: on(&[3]),
+            replicas: on(&[1, 2]),
+            ..PartitionImage::new(on(&[1, 2, 3]), 2)
+        };
+        let image = image_of(moved.clone());
+        let has = |node| replicas_on(&image, (NodeId::new(node), CoreId::new(0))).count();
+        assert_eq!([1, 2, 3, 4].map(has), [1, 1, 1, 0]);
+        let is_elsewhere = |node| is_elsewhere(&image, NodeId::new(node), AT);
+        assert_eq!([1, 3, 4].map(is_elsewhere), [false, false, true]);
+        let told = news(3, &moved, None);
+        assert!(told.cores.contains_key(&NodeId::new(3)) && !told.replicas.contains(&NodeId::new(3)));
+    }
+}
