@@ -329,7 +329,7 @@ impl Test {
         let gone = self.partition(slot);
         let store = self.world.node(gone).store.clone();
         self.world.run(store.delete(gone)).unwrap();
-        if slot % 2 == 0 {
+        if slot.is_multiple_of(2) {
             self.slots[usize::from(slot)] = self.next_partition;
             self.next_partition += 1;
         }

@@ -189,10 +189,11 @@ impl Cluster {
             None if up.session.has_left(clock) => self.stop(index),
             Some(_) if up.told.keys().all(|at| up.stopped.contains(at)) => self.crash(index),
             // Who forgets what it had must not be one too many.
-            Some(at) if clock >= at => {
-                if self.plan.hold == Hold::Durable || self.may_harm(self.nodes[index].id) {
-                    self.crash(index);
-                }
+            Some(at)
+                if clock >= at
+                    && (self.plan.hold == Hold::Durable || self.may_harm(self.nodes[index].id)) =>
+            {
+                self.crash(index);
             }
             _ => {}
         }
