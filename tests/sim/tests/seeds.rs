@@ -71,6 +71,12 @@ fn who_comes_back_begins_anew() {
     [4, 332].into_iter().for_each(finds_nothing);
 }
 
+/// In this one all that a partition is to have replicas on are drained before the move there ends.
+#[test]
+fn a_move_to_nodes_that_are_drained_ends() {
+    finds_nothing(2119);
+}
+
 /// In this one backups restart, and nothing is written once they have caught up.
 #[test]
 fn who_has_caught_up_hears_what_is_committed() {
