@@ -197,6 +197,27 @@ fn a_deleted_log_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_log_that_was_deleted_and_made_again_keeps_what_it_got_since() {
+    let mut world = World::new(8, tiny(), 2);
+    append(&world, 0, 50, 900);
+    world.wait(Duration::from_secs(1));
+    for round in 0..3 {
+        let store = world.node(partition(0)).store.clone();
+        world.run(store.delete(partition(0))).unwrap();
+        drop(store);
+        append(&world, 0, 5 + round, 900);
+        let log = world.log(partition(0), config());
+        world.run(log.flush()).unwrap();
+        drop(log);
+        for cores in [2, 1, 2] {
+            world.crash();
+            world.open(cores).unwrap();
+            assert_eq!(read_all(&mut world, 0).len(), 5 + round as usize, "round {round}, {cores} cores");
+        }
+    }
+}
+
+#[test]
 fn a_full_disk_refuses_appends_early_and_keeps_serving() {
     let mut world = World::new(9, tiny(), 1);
     append(&world, 0, 10, 900);

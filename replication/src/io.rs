@@ -1,5 +1,7 @@
 //! What goes into a replica's state machine and what comes out of it.
 
+use std::collections::BTreeSet;
+
 use heddle_proto::ids::{Epoch, NodeId, Offset};
 
 use crate::history::History;
@@ -56,6 +58,8 @@ pub enum Input {
     Resend(NodeId),
     /// Metadata says who leads. May come again; older ones are ignored.
     Granted(Grant),
+    /// Metadata says which nodes are to have a replica.
+    Placed(BTreeSet<NodeId>),
     /// The controller holds an election for this epoch and asks for a promise.
     Seal(Epoch),
     /// Take this peer out of the in-sync set, as soon as that is safe.

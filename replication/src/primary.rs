@@ -40,6 +40,13 @@ impl Primary {
         }
     }
 
+    /// Forgets what is known of backups that are neither in sync nor among these: such a replica may be deleted, and come
+    /// back with nothing in the same life.
+    pub fn forget_others(&mut self, replicas: &BTreeSet<NodeId>) {
+        let members = &self.in_sync.members;
+        self.peers.retain(|node, _| members.contains(node) || replicas.contains(node));
+    }
+
     /// Whether enough members acknowledge in this epoch for new records to be committed.
     ///
     /// # Errors
@@ -91,11 +98,12 @@ impl Primary {
         out: &mut Vec<Output>,
     ) {
         let life = join.life;
-        let known = self.peers.get(&from).map(|peer| peer.life);
-        if known.is_some_and(|known| life < known) && config.rules.hold(Rule::AckOfThisLife) {
+        let known = self.peers.get(&from).map(|peer| (peer.life, peer.written));
+        if known.is_some_and(|(known, _)| life < known) && config.rules.hold(Rule::AckOfThisLife) {
             return;
         }
-        if known != Some(life) {
+        // A replica that was given up and is back in the same life has less than it said.
+        if known.is_none_or(|(known, written)| known != life || join.end < written) {
             self.peers.insert(from, Peer::joined(life));
         }
         // Where a log no longer knows its older epochs, what the backup knows to be committed is shared all the same.
@@ -260,4 +268,72 @@ fn append(
 ) -> Message {
     let history = log.history.of_range(from, upto);
     Message::Append { epoch, life, from, upto, history, committed }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::History;
+    use crate::replica::Hold;
+    use crate::rules::Rules;
+
+    const ME: NodeId = NodeId::new(1);
+    const BACKUP: NodeId = NodeId::new(2);
+    const LIFE: Life = Life(3);
+
+    fn primary_of(members: &[NodeId]) -> Primary {
+        let members = members.iter().copied().collect();
+        let in_sync = InSync { members, quorum: 1, commit_all: false, version: 0 };
+        Primary::new(Epoch::new(1), ME, Offset::ZERO, in_sync)
+    }
+
+    fn join(primary: &mut Primary, end: i64) {
+        let join = Join {
+            epoch: Epoch::new(1),
+            life: LIFE,
+            start: Offset::ZERO,
+            end: Offset::new(end),
+            committed: Offset::ZERO,
+            history: History::default(),
+        };
+        let log = LogView {
+            start: Offset::ZERO,
+            durable: Offset::new(10),
+            written: Offset::new(10),
+            history: History::default(),
+        };
+        primary.on_join(BACKUP, &join, &log, Offset::ZERO, &config(), &mut Vec::new());
+    }
+
+    fn config() -> Config {
+        Config { hold: Hold::Durable, catch_up_records_max: 100, rules: Rules::default() }
+    }
+
+    fn ack(primary: &mut Primary, upto: i64) {
+        let upto = Offset::new(upto);
+        primary.on_ack(BACKUP, LIFE, (upto, Some(upto)), Offset::new(10), &config());
+    }
+
+    #[test]
+    fn who_comes_back_with_less_in_the_same_life_counts_for_nothing() {
+        let mut primary = primary_of(&[ME]);
+        join(&mut primary, 0);
+        ack(&mut primary, 10);
+        join(&mut primary, 10);
+        assert_eq!(primary.held(BACKUP), Some(Offset::new(10)), "it greets again, and has what it said");
+        join(&mut primary, 0);
+        assert_eq!((primary.held(BACKUP), primary.written(BACKUP)), (None, Some(Offset::ZERO)));
+        ack(&mut primary, 4);
+        assert_eq!(primary.held(BACKUP), Some(Offset::new(4)));
+    }
+
+    #[test]
+    fn who_is_to_have_no_replica_is_forgotten_unless_it_is_in_sync() {
+        for (members, is_known) in [(&[ME, BACKUP][..], true), (&[ME], false)] {
+            let mut primary = primary_of(members);
+            join(&mut primary, 0);
+            primary.forget_others(&BTreeSet::from([ME]));
+            assert_eq!(primary.written(BACKUP).is_some(), is_known);
+        }
+    }
 }

@@ -143,6 +143,11 @@ impl Replica {
             Input::Message { from, message } => self.on_message(from, message, out),
             Input::Resend(peer) => self.on_resend(peer, out),
             Input::Granted(grant) => self.on_granted(&grant, out),
+            Input::Placed(replicas) => {
+                if let Role::Primary(primary) = &mut self.role {
+                    primary.forget_others(&replicas);
+                }
+            }
             Input::Seal(epoch) => self.on_seal(epoch),
             Input::Shrink(node) => self.on_shrink(node, out),
             Input::Grow(node) => self.on_grow(node, out),

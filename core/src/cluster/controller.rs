@@ -228,8 +228,11 @@ impl Controller {
         partition: &PartitionImage,
     ) -> bool {
         let yields = |node: u32| yields(image, partition, node);
-        yields(partition.leader)
-            && partition.isr.iter().any(|node| !yields(*node) && self.can_lead(now, *node))
+        // Who is only drained leads rather than who has to go: otherwise a move would wait for the end of the drain.
+        let goes = |node: u32| partition.must_yield(node);
+        let others = || partition.isr.iter().copied().filter(|node| self.can_lead(now, *node));
+        (yields(partition.leader) && others().any(|node| !yields(node))
+            || goes(partition.leader) && others().any(|node| !goes(node)))
             && self.yielded.get(&at).is_none_or(|tried| now.saturating_sub(*tried) >= YIELDS_AGAIN_AFTER)
     }
 
@@ -286,7 +289,10 @@ impl Controller {
         let by_preference = hands_over
             .then(|| elect_stayer(at, partition, epoch, &gathered.answers, is_not_preferred))
             .flatten();
-        let elected = by_preference.or_else(|| elect_stayer(at, partition, epoch, &gathered.answers, yields));
+        let goes = |node: u32| self.is_leaving(node) || partition.must_yield(node);
+        let elected = by_preference
+            .or_else(|| elect_stayer(at, partition, epoch, &gathered.answers, yields))
+            .or_else(|| elect_stayer(at, partition, epoch, &gathered.answers, goes));
         if elected.is_some() {
             return elected;
         }

@@ -194,6 +194,17 @@ fn a_node_that_is_drained_gives_leadership_and_then_replicas_away() {
 }
 
 #[test]
+fn a_move_ends_although_all_that_stay_are_drained() {
+    let mut cluster = cluster(3, &[1, 2, 3]);
+    cluster.reassign(&[2, 3]);
+    for node in [2, 3] {
+        apply(&mut cluster.image, &Command::DrainNode { node, is_draining: true }).expect("is taken");
+    }
+    cluster.run(SECOND / 2);
+    assert_eq!((cluster.partition().leader, cluster.replicas()), (2, vec![2, 3]));
+}
+
+#[test]
 fn a_wish_hands_over_once() {
     let mut cluster = cluster(3, &[1, 2, 3]);
     cluster.controller.hand_over(AT, cluster.partition().epoch);

@@ -11,6 +11,7 @@ pub mod drain;
 pub mod join;
 pub mod message;
 pub mod note;
+pub mod notes;
 pub mod remote;
 pub mod session;
 pub mod voters;

@@ -5,6 +5,7 @@ use heddle_replication::{
     leadership::{Change, SealAnswer},
     message::Life,
 };
+use heddle_replication_driver::Event;
 
 use crate::{
     fields::{DecodeError, Field, Reader, struct_fields},
@@ -20,6 +21,21 @@ pub enum Note {
     Change(InSyncChange),
     /// It leads, and cannot go on.
     NeedsElection(Wish),
+}
+
+impl Note {
+    /// What is to be said of an event of the driver, if anything is; `epoch_of` is the epoch of a partition as its replica
+    /// was told.
+    pub fn of(event: &Event, epoch_of: impl Fn(TopicPartition) -> i32) -> Option<Note> {
+        match event {
+            Event::Answer(at, epoch, answer) => {
+                Some(Note::Sealed(Sealed { at: *at, epoch: epoch.get(), answer: *answer }))
+            }
+            Event::Change(at, wanted) => Some(Note::Change(change(*at, wanted))),
+            Event::NeedElection(at) => Some(Note::NeedsElection(Wish { at: *at, epoch: epoch_of(*at) })),
+            _ => None,
+        }
+    }
 }
 
 /// An answer to a seal.
@@ -43,7 +59,7 @@ pub struct Wish {
 }
 
 /// The change of a partition's in-sync set, as a command takes it.
-pub fn change(at: TopicPartition, change: &Change) -> InSyncChange {
+fn change(at: TopicPartition, change: &Change) -> InSyncChange {
     InSyncChange {
         topic: at.topic,
         partition: at.partition.get(),

@@ -21,23 +21,20 @@ use heddle_replication_transport::Door;
 use super::{
     controller::{Controller, DEAD_AFTER, HEARTBEAT},
     message::{Join, LeaderAt, Reply, Request, Tell, decode_reply, encode_request},
-    note::{Note, Sealed, Wish},
+    note::Note,
+    notes::{self, Notes, SAY_AGAIN, Teller},
     remote::Ask,
     voters,
 };
 use crate::{
     metadata::{
-        ClusterImage, Command, PartitionImage,
-        elections::InSyncChange,
+        ClusterImage, Command,
         peers::PeerTransport,
         raft::{ChangeError, types::Id},
         service::MetadataService,
     },
     runtime::{event::Event, mesh::LocalFuture, time::sleep},
 };
-
-/// How often what was said and has shown no effect is said again.
-const SAY_AGAIN: Duration = Duration::from_millis(500);
 
 /// A node that was not heard for so long takes no records: its clients find out who leads now. Longer than it takes to
 /// replace whoever leads the metadata.
@@ -80,18 +77,6 @@ pub struct Session<D: Disk> {
 
 /// What answers another node's question.
 pub type Answer = Rc<dyn Fn(Ask) -> LocalFuture<Reply>>;
-
-/// What replicas have said and the metadata does not show yet.
-#[derive(Default)]
-struct Notes {
-    sealed: BTreeMap<TopicPartition, Sealed>,
-    wishes: BTreeMap<TopicPartition, Wish>,
-    changes: BTreeMap<TopicPartition, InSyncChange>,
-    /// What has not been said since it came, or since the leader changed.
-    unsaid: BTreeSet<TopicPartition>,
-    said_to: Option<NodeId>,
-    said_all_at: Duration,
-}
 
 impl<D: Disk> Session<D> {
     /// The session of a node that has not begun its life yet.
@@ -184,23 +169,8 @@ impl<D: Disk> Session<D> {
     pub fn note(&self, said: Vec<Note>) {
         let mut notes = self.notes.borrow_mut();
         for note in said {
-            match note {
-                Note::Sealed(sealed) => {
-                    notes.unsaid.insert(sealed.at);
-                    notes.sealed.insert(sealed.at, sealed);
-                    self.tell_now.borrow().fire();
-                }
-                Note::NeedsElection(wish) => {
-                    notes.unsaid.insert(wish.at);
-                    notes.wishes.insert(wish.at, wish);
-                    self.tell_now.borrow().fire();
-                }
-                Note::Change(change) => {
-                    let partition = heddle_proto::ids::PartitionIndex::new(change.partition);
-                    notes.changes.insert(TopicPartition::new(change.topic, partition), change);
-                    self.change_now.borrow().fire();
-                }
-            }
+            let now = if notes.take(note) { &self.change_now } else { &self.tell_now };
+            now.borrow().fire();
         }
     }
 
@@ -210,16 +180,9 @@ impl<D: Disk> Session<D> {
         self.is_leaving.set(true);
         self.tell_now.borrow().fire();
         let deadline = Instant::now() + patience;
-        while self.leads_what_others_could() && Instant::now() < deadline {
+        while notes::leads_what_others_could(&self.metadata.image(), self.node) && Instant::now() < deadline {
             sleep(Duration::from_millis(2)).await;
         }
-    }
-
-    fn leads_what_others_could(&self) -> bool {
-        let image = self.metadata.image();
-        image.topics.values().flat_map(|topic| &topic.partitions).any(|partition| {
-            partition.is_replicated() && partition.leader == self.node && partition.isr.len() > 1
-        })
     }
 
     /// Whether the loops have been ended.
@@ -305,7 +268,7 @@ impl<D: Disk> Session<D> {
         if is_heard {
             self.heard_at.set(self.now());
         } else {
-            self.notes.borrow_mut().unsaid.extend(said);
+            self.notes.borrow_mut().unheard(said);
         }
     }
 
@@ -321,24 +284,8 @@ impl<D: Disk> Session<D> {
 
     /// What is to be said now.
     fn tell_to(&self, leader: NodeId) -> Tell {
-        let image = self.metadata.image();
-        let now = self.now();
-        let mut notes = self.notes.borrow_mut();
-        notes.forget(&image);
-        if notes.said_to != Some(leader) || now.saturating_sub(notes.said_all_at) >= SAY_AGAIN {
-            notes.said_to = Some(leader);
-            notes.said_all_at = now;
-            let all: Vec<_> = notes.sealed.keys().chain(notes.wishes.keys()).copied().collect();
-            notes.unsaid.extend(all);
-        }
-        let unsaid = std::mem::take(&mut notes.unsaid);
-        Tell {
-            node: self.node,
-            life: self.life.get(),
-            is_leaving: self.is_leaving.get(),
-            sealed: unsaid.iter().filter_map(|at| notes.sealed.get(at)).cloned().collect(),
-            wishes: unsaid.iter().filter_map(|at| notes.wishes.get(at)).cloned().collect(),
-        }
+        let teller = Teller { node: self.node, life: self.life.get(), is_leaving: self.is_leaving.get() };
+        self.notes.borrow_mut().tell(self.now(), &self.metadata.image(), leader, teller)
     }
 
     /// Another node has said something, or this one. Only a node that leads listens.
@@ -393,11 +340,7 @@ impl<D: Disk> Session<D> {
     /// Proposes the changes of in-sync sets that primaries of this node want, until [`Session::stop`].
     pub async fn change_in_sync(&self) {
         while !self.is_stopped.get() {
-            let changes: Vec<InSyncChange> = {
-                let mut notes = self.notes.borrow_mut();
-                notes.forget(&self.metadata.image());
-                notes.changes.values().cloned().collect()
-            };
+            let changes = self.notes.borrow_mut().changes(&self.metadata.image());
             if !changes.is_empty()
                 && let Err(error) = self.metadata.submit(Command::ChangeInSync { changes }).await
             {
@@ -522,22 +465,6 @@ impl<D: Disk> Session<D> {
 fn note_failure(what: &str, result: Result<(), ChangeError>) {
     if let Err(error) = result {
         tracing::warn!(%error, "{what}");
-    }
-}
-
-impl Notes {
-    /// Drops what the metadata shows to be done or over.
-    fn forget(&mut self, image: &ClusterImage) {
-        let find = |at: &TopicPartition| -> Option<PartitionImage> {
-            image.topic_by_id(at.topic)?.partition(at.partition).cloned()
-        };
-        self.sealed.retain(|at, sealed| {
-            find(at).is_none_or(|it| it.newest_epoch().get() <= sealed.epoch && it.epoch < sealed.epoch)
-        });
-        self.wishes.retain(|at, wish| find(at).is_none_or(|it| it.epoch <= wish.epoch && it.electing == 0));
-        self.changes.retain(|at, change| {
-            find(at).is_some_and(|it| it.epoch == change.epoch && it.isr_version == change.version)
-        });
     }
 }
 

@@ -11,6 +11,7 @@ pub mod groups;
 pub mod hand_over;
 pub mod handoff;
 pub mod hooks;
+pub mod news;
 pub mod offsets;
 pub mod produce;
 pub mod producer_ids;

@@ -12,25 +12,23 @@ use std::{
 };
 
 use heddle_log_store::{Disk, Log, StorageError};
-use heddle_proto::ids::{CoreId, NodeId, PartitionIndex, TopicPartition};
-use heddle_replication::{
-    history::History,
-    message::Life,
-    replica::{Config as ReplicaConfig, Hold},
-    rules::Rules,
-};
+use heddle_proto::ids::{CoreId, NodeId, TopicPartition};
+use heddle_replication::{history::History, message::Life};
 use heddle_replication_driver::{
-    Driver, Event, JobError, Options, Peer, Placement,
+    Driver, Event, JobError, Options, Peer,
     promises::{PromiseFiles, Promises},
 };
 use heddle_replication_transport::{Door, Observer, Peers, Runner};
 
-use super::{Shard, request::CoreRequest};
+use super::{
+    Shard,
+    news::{self, News},
+    request::CoreRequest,
+};
 use crate::{
-    cluster::note::{self, Note, Sealed, Wish},
+    cluster::note::Note,
     fatal::{Fatal, fatal},
-    metadata::{ClusterImage, Durability, NodeImage, PartitionImage, TopicImage, image::core_of},
-    partition::Partition,
+    metadata::{ClusterImage, NodeImage, PartitionImage, TopicImage},
     runtime::{Queue, event, signals, time::sleep},
 };
 
@@ -44,23 +42,21 @@ const MEND_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked for clients that wait for replicas which are not in sync any more.
 const STARVED_EVERY: Duration = Duration::from_secs(1);
 
-/// A backup further behind than this many records catches up within the budget for that.
-const CATCH_UP_RECORDS_MAX: i64 = 10_000;
-
 /// The replicas of one core.
 pub struct Replicas<D: Disk + 'static> {
     life: Life,
     runner: Runner<D>,
     observer: Rc<ShardObserver<D>>,
     peers: RefCell<Option<Peers<Runner<D>>>>,
-    /// The metadata when this life began: what may be older than it is what a replica can have forgotten.
+    /// The metadata when this life began.
     at_start: Arc<ClusterImage>,
     /// What each replica was last told.
     told: RefCell<BTreeMap<TopicPartition, PartitionImage>>,
     needed: RefCell<BTreeMap<Peer, String>>,
     /// Logs of which the disk had lost something when this life began.
     damaged: RefCell<BTreeSet<TopicPartition>>,
-    stopped: Cell<usize>,
+    /// Replicas that have left what they have in good order.
+    stopped: RefCell<BTreeSet<TopicPartition>>,
     is_in_touch: Cell<bool>,
     /// Logs of replicas that have gone elsewhere, while they are being deleted.
     deleting: RefCell<BTreeSet<TopicPartition>>,
@@ -92,7 +88,7 @@ impl<D: Disk + 'static> Replicas<D> {
             told: RefCell::default(),
             needed: RefCell::default(),
             damaged: RefCell::default(),
-            stopped: Cell::new(0),
+            stopped: RefCell::default(),
             is_in_touch: Cell::new(true),
             deleting: RefCell::default(),
         }
@@ -177,10 +173,12 @@ impl<D: Disk + 'static> Shard<D> {
 
     /// Every replica leaves what it has in good order; returns when they have, or after `patience`.
     pub async fn stop_replicas(&self, patience: Duration) {
-        let count = self.replicas.told.borrow().len();
+        let hosted: Vec<TopicPartition> = self.replicas.told.borrow().keys().copied().collect();
         self.replicas.runner.with(Driver::stop);
         let deadline = std::time::Instant::now() + patience;
-        while self.replicas.stopped.get() < count && std::time::Instant::now() < deadline {
+        // A replica may say more than once that it has stopped.
+        let has_stopped = |at: &TopicPartition| self.replicas.stopped.borrow().contains(at);
+        while !hosted.iter().all(has_stopped) && std::time::Instant::now() < deadline {
             sleep(Duration::from_millis(2)).await;
         }
         self.replicas.stop();
@@ -197,21 +195,17 @@ impl<D: Disk + 'static> Shard<D> {
     pub fn follow_replicas(self: &Rc<Self>) {
         let image = self.image();
         let mut here = BTreeSet::new();
-        for topic in image.topics.values() {
-            for (index, partition) in topic.partitions.iter().enumerate().filter(|(_, it)| it.is_replicated())
-            {
-                let at = TopicPartition::new(topic.id, PartitionIndex::new(index as u32));
-                if image.core_on(self.node, at) != Some(self.core())
-                    || self.replicas.deleting.borrow().contains(&at)
-                {
-                    continue;
-                }
-                here.insert(at);
-                let told = self.replicas.told.borrow().get(&at).cloned();
-                if told.as_ref() != Some(partition) {
-                    self.tell_replica(&image, topic, at, partition, told.as_ref());
-                    self.replicas.told.borrow_mut().insert(at, partition.clone());
-                }
+        for (topic, at, partition) in news::replicas_on(&image, (self.node, self.core())) {
+            if self.replicas.deleting.borrow().contains(&at) {
+                continue;
+            }
+            here.insert(at);
+            let told = self.replicas.told.borrow().get(&at).cloned();
+            if told.as_ref() != Some(partition) {
+                let me = (self.node, self.replicas.life);
+                let news = News::of(&image, me, topic, partition, told.as_ref());
+                self.tell_replica(topic, at, news, told.is_none());
+                self.replicas.told.borrow_mut().insert(at, partition.clone());
             }
         }
         let gone: Vec<TopicPartition> =
@@ -227,11 +221,7 @@ impl<D: Disk + 'static> Shard<D> {
     /// Deletes the logs of those of these partitions that are still there, but not on this node any more.
     pub fn delete_moved(self: &Rc<Self>, logs: Vec<TopicPartition>) {
         let image = self.image();
-        let is_known = |at: &TopicPartition| {
-            image.topic_by_id(at.topic).is_some_and(|topic| topic.partition(at.partition).is_some())
-        };
-        let moved = logs.into_iter().filter(|at| is_known(at) && image.core_on(self.node, *at).is_none());
-        for at in moved {
+        for at in logs.into_iter().filter(|at| news::is_elsewhere(&image, self.node, *at)) {
             if !self.replicas.deleting.borrow_mut().insert(at) {
                 continue;
             }
@@ -260,76 +250,24 @@ impl<D: Disk + 'static> Shard<D> {
         }
     }
 
-    fn tell_replica(
-        self: &Rc<Self>,
-        image: &Arc<ClusterImage>,
-        topic: &TopicImage,
-        at: TopicPartition,
-        partition: &PartitionImage,
-        before: Option<&PartitionImage>,
-    ) {
-        let place = place(image, topic, partition);
+    fn tell_replica(self: &Rc<Self>, topic: &TopicImage, at: TopicPartition, news: News, is_new: bool) {
         let opened = self.partitions.borrow().get(&at).cloned();
         let opened = opened.unwrap_or_else(|| self.open(at));
-        let leads = self.leads(partition);
+        let leads = news.leads;
         if !leads {
             // Nobody waits for what this replica may not commit any more.
             opened.lead(false);
         }
-        if before.is_none() {
-            self.host(topic, at, &opened, place);
-        } else {
-            self.replicas.runner.with(|driver, _| driver.place(at, place.0, place.1));
+        if is_new {
+            let log: Log<D> = opened.log().clone();
+            let is_damaged = log.damage().is_some() || self.replicas.damaged.borrow().contains(&at);
+            let history = History::from_entries(opened.history()).unwrap_or_default();
+            let placement = news.placement(&self.replicas.at_start, topic, at, (history, is_damaged));
+            self.replicas.runner.with(|driver, now| driver.add(now, placement, log));
         }
-        if before.is_none_or(|before| before.grant() != partition.grant()) {
-            let grant = partition.grant();
-            self.replicas.runner.with(|driver, now| driver.granted(now, at, grant));
-        }
-        if let Some(epoch) =
-            partition.electing().filter(|epoch| before.is_none_or(|it| it.electing() != Some(*epoch)))
-            && partition.isr.contains(&self.node.get())
-        {
-            self.replicas.runner.with(|driver, now| driver.seal(now, at, epoch));
-        }
+        self.replicas.runner.with(|driver, now| news.tell(now, at, driver));
         opened.lead(leads);
         opened.admit(self.replicas.is_in_touch.get());
-    }
-
-    /// Whether this node leads a partition in this life, and no election is under way.
-    fn leads(&self, partition: &PartitionImage) -> bool {
-        partition.electing == 0
-            && partition.leader == self.node.get()
-            && partition.leader_life == self.replicas.life.0
-    }
-
-    fn host(
-        &self,
-        topic: &TopicImage,
-        at: TopicPartition,
-        opened: &Rc<Partition<D>>,
-        (replicas, cores): (BTreeSet<NodeId>, BTreeMap<NodeId, CoreId>),
-    ) {
-        let log: Log<D> = opened.log().clone();
-        let before =
-            self.replicas.at_start.topic_by_id(at.topic).and_then(|topic| topic.partition(at.partition));
-        let placement = Placement {
-            partition: at,
-            config: ReplicaConfig {
-                hold: match topic.config.durability {
-                    Durability::Fsync => Hold::Durable,
-                    Durability::Replicated | Durability::Async => Hold::Written,
-                },
-                catch_up_records_max: CATCH_UP_RECORDS_MAX,
-                rules: Rules::default(),
-            },
-            replicas,
-            cores,
-            history: History::from_entries(opened.history()).unwrap_or_default(),
-            is_damaged: log.damage().is_some() || self.replicas.damaged.borrow().contains(&at),
-            newest_epoch: before.map_or(heddle_proto::ids::Epoch::new(0), PartitionImage::newest_epoch),
-            was_led: before.is_some_and(|before| before.grant().primary.is_some()),
-        };
-        self.replicas.runner.with(|driver, now| driver.add(now, placement, log));
     }
 
     /// Connects to the cores of other nodes that replicas here need, and to no others.
@@ -355,21 +293,6 @@ impl<D: Disk + 'static> Shard<D> {
             }
         }
     }
-}
-
-/// Which nodes have a replica, and on which core each replica is.
-fn place(
-    image: &ClusterImage,
-    topic: &TopicImage,
-    partition: &PartitionImage,
-) -> (BTreeSet<NodeId>, BTreeMap<NodeId, CoreId>) {
-    let nodes = partition.replicas.iter().map(|replica| NodeId::new(replica.node)).collect();
-    let all = partition.replicas.iter().chain(&partition.leaving);
-    let cores = all.filter_map(|replica| {
-        let node = image.nodes.get(&replica.node)?;
-        Some((NodeId::new(replica.node), core_of(topic.id, replica.slot, node.core_count)))
-    });
-    (nodes, cores.collect())
 }
 
 /// What the shard does about its replicas.
@@ -400,19 +323,16 @@ impl<D: Disk + 'static> Observer for ShardObserver<D> {
                     partition.follow_cut(end);
                 }
             }
-            Event::Answer(at, epoch, answer) => {
-                self.note(&shard, Note::Sealed(Sealed { at, epoch: epoch.get(), answer }));
-            }
-            Event::Change(at, change) => self.note(&shard, Note::Change(note::change(at, &change))),
-            Event::NeedElection(at) => {
-                let epoch = shard.replicas.told.borrow().get(&at).map_or(0, |partition| partition.epoch);
-                self.note(&shard, Note::NeedsElection(Wish { at, epoch }));
+            Event::Answer(..) | Event::Change(..) | Event::NeedElection(..) => {
+                let epoch = |at| shard.replicas.told.borrow().get(&at).map_or(0, |partition| partition.epoch);
+                let note = Note::of(&event, epoch);
+                note.into_iter().for_each(|note| self.note(&shard, note));
             }
             Event::Lost(at, from, upto) => {
                 tracing::error!(topic = %at.topic, partition = %at.partition, %from, %upto, "committed records are lost");
             }
             Event::Stopped(at) => {
-                shard.replicas.stopped.set(shard.replicas.stopped.get() + 1);
+                shard.replicas.stopped.borrow_mut().insert(at);
                 tracing::debug!(topic = %at.topic, partition = %at.partition, "a replica has stopped in good order");
             }
             Event::Halted(at, fault) => {

@@ -91,6 +91,8 @@ pub(crate) struct LogInner {
     /// Drained bytes since the last state record.
     pub(crate) unrecorded_bytes: Cell<u64>,
     pub(crate) deleted: Cell<bool>,
+    /// Its files are gone as well.
+    pub(crate) removed: Cell<bool>,
     /// A cut is under way: nothing joins the WAL but what stays, and then the cut.
     pub(crate) cutting: Cell<Option<Cut>>,
     /// The WAL is to be told of the cut.
@@ -142,6 +144,7 @@ impl LogInner {
             state_due: Cell::default(),
             unrecorded_bytes: Cell::default(),
             deleted: Cell::default(),
+            removed: Cell::default(),
             cutting: Cell::default(),
             cut_due: Cell::default(),
             cut_count: Cell::default(),

@@ -286,7 +286,12 @@ impl<D: Disk> Store<D> {
             self.request_drain(log);
             return Joined::Everything;
         };
-        let kind = (EntryKind::State, state.start, u32::from(state.deleted));
+        let deletion = match (state.deleted, log.removed.get()) {
+            (false, _) => 0,
+            (true, false) => frame::DELETED,
+            (true, true) => frame::DELETION_OVER,
+        };
+        let kind = (EntryKind::State, state.start, deletion);
         self.push_state(log, &state, kind, filling)
     }
 

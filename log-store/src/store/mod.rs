@@ -149,8 +149,8 @@ impl<D: Disk> LogStore<D> {
         self.store.run_background().await
     }
 
-    /// Deletes a partition's log with everything in it. Durable on return. The same topic and partition must never be
-    /// used again. Needs the commit loop to be running.
+    /// Deletes a partition's log with everything in it. Durable on return; a log of that name that is made from then on, on
+    /// this core or another, begins empty. Needs the commit loop to be running.
     ///
     /// # Errors
     /// If the disk fails.

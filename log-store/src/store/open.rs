@@ -74,12 +74,11 @@ pub(crate) async fn open<D: Disk>(
     let store = Store::new(disk, options, core, first_generation, hooks);
     store.check_free();
     store.prepare_wal().await?;
-    let names: Vec<TopicPartition> =
-        recovered.iter().filter(|(_, found)| !found.deleted).map(|(partition, _)| *partition).collect();
     store.recover_all(recovered).await?;
     store.settle().await?;
     let gone = |log: &Rc<LogInner>| log.deleted.get();
     store.logs.borrow_mut().retain(|_, log| !gone(log));
+    let names = store.logs.borrow().keys().copied().collect();
     Ok((store, names))
 }
 
@@ -101,10 +100,13 @@ impl<D: Disk> Store<D> {
         found: RecoveredPartition,
     ) -> Result<(), StorageError> {
         if found.deleted {
-            return self.recover_deleted(partition, found.state.as_ref()).await;
+            return self.recover_deleted(partition, found.version()).await;
+        }
+        let dir = layout::partition_dir(&self.options.dir, partition);
+        if found.is_nothing() && found.version() > 0 && self.list_segments(&dir).await?.is_empty() {
+            return Ok(()); // deleted, and not made again
         }
         let log = self.log(partition, LogConfig::default());
-        let dir = self.partition_dir(&log);
         self.finish_compaction(&dir).await?;
         if let Some(cut) = found.cut {
             self.finish_cut(&log, cut).await?;
@@ -128,7 +130,7 @@ impl<D: Disk> Store<D> {
             rebuild.hole(written.max(start), Path::new("wal"), 0);
             written = cut.to;
         }
-        self.hand_over(&rebuild, found.state.as_ref(), written);
+        self.hand_over(&rebuild, (found.state.as_ref(), found.version()), written);
         self.drain_all(&rebuild.log).await?;
         if rebuild.log.drained() < written {
             rebuild.log.set_drained(written); // the newest records are damaged: nothing to drain, but offsets go on
@@ -137,16 +139,17 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// The partition was deleted: finishes that, and says so again in the new WAL before the old one goes.
+    /// The partition was deleted: finishes that, and says so in the new WAL before the old one goes.
     async fn recover_deleted(
         self: &Rc<Self>,
         partition: TopicPartition,
-        state: Option<&PartitionState>,
+        version: u64,
     ) -> Result<(), StorageError> {
         let log = self.log(partition, LogConfig::default());
-        log.state_version.set(state.map_or(0, |state| state.version));
+        log.state_version.set(version);
         log.deleted.set(true);
         remove_partition(&self.disk, &self.options.dir, partition).await?;
+        log.removed.set(true);
         self.request_state(&log);
         Ok(())
     }
@@ -375,13 +378,18 @@ impl<D: Disk> Store<D> {
     }
 
     /// Gives the log its positions and the owner its state.
-    fn hand_over(&self, rebuild: &Rebuild, state: Option<&PartitionState>, written: Offset) {
+    fn hand_over(
+        &self,
+        rebuild: &Rebuild,
+        (state, version): (Option<&PartitionState>, u64),
+        written: Offset,
+    ) {
         let log = &rebuild.log;
         let start = rebuild.start.min(written);
         log.set_positions(LogPositions { start, durable: written, written });
         log.set_drained(rebuild.end);
         log.set_joined(written); // the old WALs hold it until it is drained
-        log.state_version.set(state.map_or(0, |state| state.version));
+        log.state_version.set(version);
         let known = state.and_then(|state| state.damage).map(|offset| Damage {
             offset,
             file: self.segment_path(log, offset),

@@ -139,7 +139,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Deletes a log: first the decision becomes durable, then the files go.
+    /// Deletes a log: first the decision becomes durable, then the files go, then that becomes durable, so that a log of this
+    /// name may be made again.
     pub(crate) async fn delete(self: &Rc<Self>, partition: TopicPartition) -> Result<(), StorageError> {
         let Some(log) = self.find(partition) else {
             return remove_partition(&self.disk, &self.options.dir, partition).await;
@@ -148,20 +149,29 @@ impl<D: Disk> Store<D> {
         log.progress.notify();
         let guard = log.maintenance.acquire().await;
         self.request_state(&log);
-        loop {
-            let progress = log.progress.listen();
-            if log.durable_state.get().deleted {
-                break;
-            }
-            progress.await;
-        }
+        until(&log, || log.durable_state.get().deleted).await;
         self.forget(&log);
         remove_partition(&self.disk, &self.options.dir, partition).await?;
         log.segments.take();
+        let told = log.state_version.get();
+        log.removed.set(true);
+        self.request_state(&log);
+        until(&log, || log.durable_state.get().version > told).await;
         drop(guard);
         self.logs.borrow_mut().remove(&partition);
         self.check_free();
         Ok(())
+    }
+}
+
+/// Waits until a log has come so far.
+async fn until(log: &LogInner, has_come: impl Fn() -> bool) {
+    loop {
+        let progress = log.progress.listen();
+        if has_come() {
+            return;
+        }
+        progress.await;
     }
 }
 

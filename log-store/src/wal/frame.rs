@@ -14,6 +14,10 @@ use crate::codec::{BLOCK_BYTES, Reader, Writer, align_up};
 pub const HEADER_BYTES: usize = 80;
 /// Bytes of one table entry.
 pub const ENTRY_BYTES: usize = 48;
+/// The offset count of a state record that says that the partition is gone.
+pub(crate) const DELETED: u32 = 1;
+/// And of one that says that its files are gone, too: what comes behind is of a partition that was made again.
+pub(crate) const DELETION_OVER: u32 = 2;
 /// A state record without its snapshot is never longer than this.
 pub(crate) const STATE_BYTES_MAX: usize = 128;
 
@@ -62,8 +66,8 @@ pub struct Entry {
     /// First offset of a batch; for a state record the start of the log, so that deleted records stay deleted even if
     /// the record itself is damaged; for a cut where the log ends.
     pub base: Offset,
-    /// How many offsets a batch takes; for a state record 1 if it says that the partition is gone, else 0; for a
-    /// cut 1 if the log begins there too, else 0.
+    /// How many offsets a batch takes; for a state record 1 if it says that the partition is gone, 2 if its files are gone
+    /// as well, else 0; for a cut 1 if the log begins there too, else 0.
     pub offset_count: u32,
     /// Epoch of a batch.
     pub epoch: Epoch,

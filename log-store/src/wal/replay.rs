@@ -42,8 +42,10 @@ pub struct RecoveredPartition {
     pub batches: Vec<RecoveredBatch>,
     /// The log starts here or later, whatever the state record says.
     pub start_min: Offset,
-    /// The partition was deleted.
+    /// The partition was deleted, and its files may still be there.
     pub deleted: bool,
+    /// The version that the newest record of a deletion has; 0 for none. What was told before it counts for nothing.
+    pub(crate) version_min: u64,
     /// A cut that no state record follows: the segments may still hold what lies behind it.
     pub(crate) cut: Option<Cut>,
     /// One of its state records is damaged: which of two runs is the later one cannot be told by them.
@@ -91,20 +93,28 @@ impl RecoveredPartition {
     /// A run tells the state of all it took over, after it has drained what it found, before it does anything else. So what
     /// earlier runs say counts for nothing then; of their files some may be gone, and with them a cut.
     fn merge(&mut self, other: Self) {
-        let deleted = self.deleted || other.deleted;
         match self.age_order(&other) {
             Ordering::Less => *self = other,
             Ordering::Greater => {}
             Ordering::Equal => self.join(other),
         }
-        self.deleted = deleted;
+    }
+
+    /// The version of the newest state record.
+    pub(crate) fn version(&self) -> u64 {
+        self.state.as_ref().map_or(0, |state| state.version).max(self.version_min)
+    }
+
+    /// Nothing is told of the partition, or only that it is gone: another core may have made it again.
+    pub(crate) fn is_nothing(&self) -> bool {
+        let told = self.state.is_some() || self.cut.is_some() || self.deleted || self.lacks_state;
+        !told && self.batches.is_empty()
     }
 
     fn age_order(&self, other: &Self) -> Ordering {
-        let version = |found: &Self| found.state.as_ref().map_or(0, |state| state.version);
-        match self.lacks_state || other.lacks_state {
+        match self.lacks_state || other.lacks_state || self.is_nothing() || other.is_nothing() {
             true => Ordering::Equal,
-            false => version(self).cmp(&version(other)),
+            false => self.version().cmp(&other.version()),
         }
     }
 
@@ -113,7 +123,15 @@ impl RecoveredPartition {
         self.start_min = self.start_min.max(other.start_min);
         self.cut = other.cut.or(self.cut);
         self.lacks_state |= other.lacks_state;
+        self.deleted |= other.deleted;
+        self.version_min = self.version_min.max(other.version_min);
         other.state.into_iter().for_each(|state| self.note_state(state));
+    }
+
+    /// The partition was deleted, with its files or not yet: what was said before counts for nothing.
+    fn note_deletion(&mut self, state: Option<&PartitionState>, is_over: bool) {
+        let version = state.map_or(self.version() + 1, |state| state.version);
+        *self = Self { deleted: !is_over, version_min: version, ..Self::default() };
     }
 
     /// What was said before a cut counts only up to there.
@@ -330,9 +348,11 @@ fn take_entries(found: Found, contents: &mut WalContents) {
                 let cut = Cut { to: entry.base, begins_anew: entry.offset_count > 0 };
                 known.note_cut(cut, state(payload));
             }
+            EntryKind::State if entry.offset_count > 0 => {
+                known.note_deletion(state(payload).as_ref(), entry.offset_count == frame::DELETION_OVER);
+            }
             EntryKind::State => {
                 known.start_min = known.start_min.max(entry.base);
-                known.deleted |= entry.offset_count > 0;
                 known.cut = None;
                 match state(payload) {
                     Some(state) => known.note_state(state),

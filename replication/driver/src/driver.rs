@@ -136,6 +136,8 @@ pub struct Driver<D: Disk> {
     /// Promises that are not yet on their way to the disk, and those that are.
     unwritten: BTreeSet<TopicPartition>,
     writing: Option<BTreeSet<TopicPartition>>,
+    /// Promises of replicas that are gone are still on the disk.
+    is_promises_file_old: bool,
     pub(crate) hosted: BTreeMap<TopicPartition, Hosted<D>>,
     by_log: BTreeMap<LogId, TopicPartition>,
     /// Partitions that something has happened to, or that wait for a peer: the clock looks at them each time.
@@ -169,6 +171,7 @@ impl<D: Disk> Driver<D> {
             promise_number,
             unwritten: BTreeSet::new(),
             writing: None,
+            is_promises_file_old: false,
             hosted: BTreeMap::new(),
             by_log: BTreeMap::new(),
             restless: Vec::new(),
@@ -209,6 +212,7 @@ impl<D: Disk> Driver<D> {
     /// Metadata says which nodes are to have a replica, and on which core of its node each replica is; see [`Placement`].
     pub fn place(
         &mut self,
+        now: Duration,
         partition: TopicPartition,
         replicas: BTreeSet<NodeId>,
         cores: BTreeMap<NodeId, CoreId>,
@@ -219,15 +223,20 @@ impl<D: Disk> Driver<D> {
                 self.restless.push(partition);
             }
         }
+        self.forget_others(now, partition);
     }
 
     /// There is to be no replica here any more. Its log is the owner's to delete.
     pub fn remove(&mut self, partition: TopicPartition) {
         if let Some(hosted) = self.hosted.remove(&partition) {
             self.by_log.remove(&hosted.log.id());
-            self.promises.remove(&partition);
+            self.is_promises_file_old |= self.promises.remove(&partition).is_some();
             self.unwritten.remove(&partition);
             self.forget_said(partition);
+            if let Some(writing) = &mut self.writing {
+                // What is being written is of this replica, not of one that may come in its place.
+                writing.remove(&partition);
+            }
         }
     }
 
@@ -258,6 +267,16 @@ impl<D: Disk> Driver<D> {
             hosted.granted(now, grant.epoch);
         }
         self.take(now, partition, Input::Granted(grant), &[]);
+        self.forget_others(now, partition);
+    }
+
+    /// Who has left both the replicas and the in-sync set may have deleted what it had.
+    fn forget_others(&mut self, now: Duration, partition: TopicPartition) {
+        if let Some(hosted) = self.hosted.get(&partition).filter(|hosted| hosted.replica.primary().is_some())
+        {
+            let replicas = hosted.replicas.clone();
+            self.take(now, partition, Input::Placed(replicas), &[]);
+        }
     }
 
     /// The controller asks for a promise.
@@ -484,9 +503,10 @@ impl<D: Disk> Driver<D> {
     }
 
     fn write_promises(&mut self) {
-        if self.writing.is_some() || self.unwritten.is_empty() {
+        if self.writing.is_some() || self.unwritten.is_empty() && !self.is_promises_file_old {
             return;
         }
+        self.is_promises_file_old = false;
         self.promise_number += 1;
         self.writing = Some(std::mem::take(&mut self.unwritten));
         let table = promises::encode(&self.promises, self.promise_number);
@@ -828,6 +848,46 @@ mod tests {
     }
 
     #[test]
+    fn a_promise_under_way_is_not_one_of_a_replica_that_comes_in_its_place() {
+        let disk = MemoryDisk::new(1);
+        let logs = store(&disk, RecoveredPartitions::new());
+        let mut driver = driver(disk.clone(), logs.clone());
+        let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
+        let nodes = BTreeSet::from([NodeId::new(0), NodeId::new(1)]);
+        let log = logs.log(partition, LogConfig::default());
+        driver.add(Duration::ZERO, placement(partition, nodes.clone()), log.clone());
+        driver.seal(Duration::ZERO, partition, Epoch::new(1));
+        let mut writing = driver.jobs();
+        assert!(matches!(writing[..], [Job::Promises { .. }]));
+
+        driver.remove(partition);
+        driver.add(Duration::ZERO, placement(partition, nodes), log);
+        driver.seal(Duration::ZERO, partition, Epoch::new(2));
+        let done = run(&disk, &logs, writing.remove(0).run()).unwrap();
+        driver.done(Duration::ZERO, done);
+        assert_eq!(driver.events(), [], "nobody has promised anything");
+        let write = |driver: &mut Driver<MemoryDisk>| {
+            for job in driver.jobs() {
+                let done = run(&disk, &logs, job.run()).unwrap();
+                driver.done(Duration::ZERO, done);
+            }
+            driver.events()
+        };
+        assert_eq!(write(&mut driver), [], "its first promise is one of its start");
+        let answers = write(&mut driver);
+        assert!(matches!(answers[..], [Event::Answer(_, epoch, _)] if epoch == Epoch::new(2)), "{answers:?}");
+
+        driver.remove(partition);
+        write(&mut driver);
+        let found = disk.run(driver.files.read()).unwrap();
+        assert_eq!(
+            found.map(|(promises, _)| promises),
+            Some(Promises::new()),
+            "what is gone has promised nothing"
+        );
+    }
+
+    #[test]
     fn the_clock_gets_round_to_every_partition_at_rest() {
         let disk = MemoryDisk::new(1);
         let logs = store(&disk, RecoveredPartitions::new());
@@ -841,7 +901,7 @@ mod tests {
             driver.tick(Duration::ZERO);
             assert_eq!(driver.restless, [], "nothing is due for them");
             let moved = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
-            driver.place(moved, BTreeSet::new(), BTreeMap::new());
+            driver.place(Duration::ZERO, moved, BTreeSet::new(), BTreeMap::new());
             assert_eq!(driver.restless, [moved], "other nodes are to have replicas");
             driver.granted(Duration::ZERO, moved, led_by_node_1(BTreeSet::from([NodeId::new(1)])));
             assert_eq!(driver.restless, [moved], "once");

@@ -101,6 +101,7 @@ impl<D: Disk> Hosted<D> {
 
     /// Which nodes are to have a replica, and where replicas are.
     pub(crate) fn place(&mut self, replicas: BTreeSet<NodeId>, cores: BTreeMap<NodeId, CoreId>) {
+        self.watches.retain(|node, _| replicas.contains(node));
         self.replicas = replicas;
         self.cores = cores;
     }

@@ -8,7 +8,7 @@ use heddle_proto::batch::{BatchBuilder, Compression, records};
 use heddle_proto::ids::{NodeId, Offset, Timestamp, TopicPartition};
 use heddle_replication::message::Life;
 
-use crate::controller::Controller;
+use crate::metadata::{Metadata, primary_in};
 use crate::node::Node;
 use crate::plan::{Bug, Plan};
 use crate::random::Random;
@@ -73,10 +73,10 @@ impl Clients {
     }
 
     /// Every few milliseconds a batch for each partition.
-    pub fn produce(&mut self, now: Duration, nodes: &mut [Node], controller: &Controller) {
+    pub fn produce(&mut self, now: Duration, nodes: &mut [Node], metadata: &Metadata) {
         for partition in self.views.keys().copied().collect::<Vec<_>>() {
             if self.random.chance(120_000) {
-                self.send(now, partition, nodes, controller);
+                self.send(now, partition, nodes, metadata);
             }
         }
     }
@@ -87,9 +87,9 @@ impl Clients {
         now: Duration,
         partition: TopicPartition,
         nodes: &mut [Node],
-        controller: &Controller,
+        metadata: &Metadata,
     ) -> bool {
-        let Some(mut primary) = controller.primary(partition) else { return false };
+        let Some(mut primary) = self.believed_primary(partition, nodes, metadata) else { return false };
         if self.bug == Some(Bug::TwoPrimaries) {
             primary = NodeId::new(self.random.below(nodes.len() as u64) as u32);
         }
@@ -124,6 +124,18 @@ impl Clients {
         taken.is_ok()
     }
 
+    /// Who leads as the client was told: mostly what is so, sometimes by a node that has not heard of it.
+    fn believed_primary(
+        &mut self,
+        partition: TopicPartition,
+        nodes: &[Node],
+        metadata: &Metadata,
+    ) -> Option<NodeId> {
+        let asked = &nodes[self.random.below(nodes.len() as u64) as usize];
+        let seen = asked.up.as_ref().map(|up| up.session.seen()).filter(|_| self.random.chance(200_000));
+        primary_in(seen.unwrap_or(metadata.image()), partition)
+    }
+
     /// A node has committed up to here: what it took is acknowledged.
     pub fn committed(&mut self, node: NodeId, life: Life, partition: TopicPartition, committed: Offset) {
         let Some(view) = self.views.get_mut(&partition) else { return };
@@ -148,9 +160,9 @@ impl Clients {
     }
 
     /// Readers ask for what comes next, from the primary.
-    pub fn read(&mut self, now: Duration, nodes: &mut [Node], controller: &Controller) {
+    pub fn read(&mut self, now: Duration, nodes: &mut [Node], metadata: &Metadata) {
         for (partition, view) in &mut self.views {
-            let Some(primary) = controller.primary(*partition) else { continue };
+            let Some(primary) = metadata.primary(*partition) else { continue };
             let node = &mut nodes[primary.get() as usize];
             if view.reading_from == Some(primary) || !node.is_awake(now) {
                 continue;

@@ -1,26 +1,27 @@
 //! The cluster and its clock: a millisecond at a time everything that is due happens, in the same order for the same seed.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
-use bytes::Bytes;
-use heddle_proto::batch::BatchHeader;
-use heddle_proto::ids::{NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
+use heddle_core::cluster::note::Note;
+use heddle_core::metadata::{Command, MetadataError, Outcome as Applied};
+use heddle_proto::ids::{NodeId, Offset, PartitionIndex, TopicPartition};
+use heddle_replication::message::Life;
 use heddle_replication::replica::Hold;
 use heddle_replication_driver::{Event, Frame};
 
-use crate::checkers::{self, Checkers, Finding, Replica};
+use crate::checkers::{Checkers, Finding};
 use crate::client::Clients;
-use crate::controller::Controller;
 use crate::faults::Faults;
-use crate::network::{CONTROLLER, Network, Packet};
-use crate::node::{Node, cores_of, peer};
+use crate::metadata::{Metadata, TOPIC_ID, start_of, topic_of};
+use crate::network::{METADATA, Network, Packet};
+use crate::node::{Node, peer};
 use crate::plan::{Bug, Plan};
+use crate::session::Way;
 
-const TICK: Duration = Duration::from_millis(1);
-/// A healed cluster has so long to become whole again.
-const HEALING: Duration = Duration::from_secs(30);
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+/// Replicas of a node that stops have so long to leave what they have in good order.
+const STOP_MAX: Duration = Duration::from_secs(2);
 
 /// How a run ended.
 #[derive(Debug)]
@@ -47,10 +48,10 @@ pub struct Cluster {
     pub(crate) now: Duration,
     pub(crate) nodes: Vec<Node>,
     pub(crate) partitions: Vec<TopicPartition>,
-    pub(crate) controller: Controller,
+    pub(crate) metadata: Metadata,
     pub(crate) network: Network,
     pub(crate) clients: Clients,
-    checkers: Checkers,
+    pub(crate) checkers: Checkers,
     trace: u64,
     log: Vec<String>,
     pub(crate) fault_count: u64,
@@ -61,11 +62,13 @@ pub fn run(plan: &Plan) -> Outcome {
     let mut cluster = Cluster::new(plan);
     let mut faults = Faults::new(plan);
     (0..cluster.nodes.len()).for_each(|index| cluster.start(index));
+    let made = cluster.command(&topic_of(plan));
+    assert!(made.is_ok(), "the topic is made: {made:?}");
     while cluster.now < plan.faulty_for && cluster.checkers.findings.is_empty() {
         if cluster.now > Duration::from_millis(300) {
             faults.tick(&mut cluster);
         }
-        cluster.step();
+        cluster.step(true);
     }
     if cluster.checkers.findings.is_empty() {
         cluster.heal();
@@ -83,18 +86,17 @@ pub fn run(plan: &Plan) -> Outcome {
 
 impl Cluster {
     fn new(plan: &Plan) -> Cluster {
-        let topic = TopicId::new([7; 16]);
         let partitions: Vec<TopicPartition> = (0..plan.partition_count)
-            .map(|index| TopicPartition::new(topic, PartitionIndex::new(index)))
+            .map(|index| TopicPartition::new(TOPIC_ID, PartitionIndex::new(index)))
             .collect();
         let nodes = (0..plan.node_count).map(|id| Node::new(plan, NodeId::new(id), Duration::ZERO)).collect();
         Cluster {
             now: Duration::ZERO,
             nodes,
-            controller: Controller::new(plan, &partitions),
+            metadata: Metadata::new(plan),
             network: Network::new(plan),
             clients: Clients::new(plan, &partitions),
-            checkers: Checkers::default(),
+            checkers: Checkers::new(plan.only),
             partitions,
             trace: 0xcbf2_9ce4_8422_2325,
             log: Vec::new(),
@@ -118,14 +120,37 @@ impl Cluster {
         }
     }
 
+    /// The next command of the metadata takes effect, and nodes hear of it in time.
+    pub(crate) fn command(&mut self, command: &Command) -> Result<Applied, MetadataError> {
+        let before = self.metadata.image().clone();
+        let applied = self.metadata.apply(command);
+        self.note(format_args!("{command:?}: {applied:?}"));
+        self.checkers.changed(&before, self.metadata.image());
+        self.metadata.publish(self.now, &mut self.network, self.nodes.iter().map(|node| node.id));
+        applied
+    }
+
+    /// An operator asks for something, which may be refused, and gets it if anybody leads the metadata.
+    pub(crate) fn ask(&mut self, command: Command) {
+        if self.metadata.is_led() {
+            let _ = self.command(&command);
+        }
+    }
+
     pub(crate) fn start(&mut self, index: usize) {
-        let (now, partitions) = (self.now, self.partitions.clone());
         if self.nodes[index].up.is_some() {
             return;
         }
-        let outcome = self.nodes[index].start(now, &mut self.controller, &partitions);
-        let id = self.nodes[index].id;
+        let (now, id) = (self.now, self.nodes[index].id);
+        let Ok(Applied::Life(life)) = self.command(&start_of(id)) else { return };
+        let is_harmed = self.nodes[index].disk.is_harmed();
+        let outcome = self.nodes[index].start(now, Life(life), self.metadata.image().clone());
         self.note(format_args!("node {id} starts: {outcome:?}"));
+        let node = &self.nodes[index];
+        if let Some(up) = node.up.as_ref().filter(|_| self.plan.hold == Hold::Durable && !is_harmed) {
+            let found = up.positions(|positions| positions.written);
+            self.checkers.kept(id, &node.kept, &found);
+        }
     }
 
     pub(crate) fn crash(&mut self, index: usize) {
@@ -142,9 +167,66 @@ impl Cluster {
     /// The process is asked to stop; what it does about it takes its time.
     pub(crate) fn stop(&mut self, index: usize) {
         let now = self.nodes[index].clock(self.now);
-        if let Some(up) = self.nodes[index].up.as_ref() {
+        if let Some(up) = self.nodes[index].up.as_mut().filter(|up| up.ends_at.is_none()) {
             up.driver.borrow_mut().stop(now);
+            up.ends_at = Some(now + STOP_MAX);
         }
+    }
+
+    /// The process is asked to hand over what it leads, and to stop then.
+    pub(crate) fn leave(&mut self, index: usize) {
+        let now = self.nodes[index].clock(self.now);
+        if let Some(up) = self.nodes[index].up.as_mut() {
+            up.session.leave(now);
+        }
+    }
+
+    /// What a node that stops still has to do; ends it when that is done, or took too long.
+    fn end(&mut self, index: usize) {
+        let clock = self.nodes[index].clock(self.now);
+        let Some(up) = self.nodes[index].up.as_ref() else { return };
+        match up.ends_at {
+            None if up.session.has_left(clock) => self.stop(index),
+            Some(_) if up.told.keys().all(|at| up.stopped.contains(at)) => self.crash(index),
+            // Who forgets what it had must not be one too many.
+            Some(at)
+                if clock >= at
+                    && (self.plan.hold == Hold::Durable || self.may_harm(self.nodes[index].id)) =>
+            {
+                self.crash(index);
+            }
+            _ => {}
+        }
+    }
+
+    /// Nodes that could lead the metadata.
+    pub(crate) fn candidates(&self) -> Vec<NodeId> {
+        let awake = self.nodes.iter().filter(|node| node.is_awake(self.now)).map(|node| node.id);
+        awake.filter(|id| !self.network.is_cut(*id, METADATA)).collect()
+    }
+
+    /// The agreement's share of this millisecond.
+    fn agree(&mut self) {
+        let candidates = self.candidates();
+        if self.metadata.tick(self.now, &candidates) {
+            self.note_leader();
+        }
+        if Metadata::is_time_to_publish(self.now) {
+            let (newest, leader) = (self.metadata.image().index, self.metadata.leader());
+            let lacks = |node: &&Node| {
+                node.up
+                    .as_ref()
+                    .is_some_and(|up| up.session.seen().index < newest || up.session.leader() != leader)
+            };
+            let to: Vec<NodeId> = self.nodes.iter().filter(lacks).map(|node| node.id).collect();
+            self.metadata.publish(self.now, &mut self.network, to);
+        }
+    }
+
+    /// Another node leads the metadata, and nodes hear of it in time.
+    pub(crate) fn note_leader(&mut self) {
+        self.note(format_args!("{:?} leads the metadata", self.metadata.leader()));
+        self.metadata.publish(self.now, &mut self.network, self.nodes.iter().map(|node| node.id));
     }
 
     /// Whether this node's memory or disk may be harmed without records being lost by right: nobody else lacks anything, and
@@ -154,8 +236,8 @@ impl Cluster {
         self.plan.quorum >= 2
             && self.nodes.iter().all(|node| node.id == id || !node.disk.is_harmed())
             && self.partitions.iter().all(|partition| {
-                let mut members = self.controller.members(*partition).iter().filter(|member| **member != id);
-                members.all(|member| {
+                let members = self.metadata.members(*partition);
+                members.iter().filter(|member| **member != id).all(|member| {
                     let node = &self.nodes[member.get() as usize];
                     let replica = node.up.as_ref().and_then(|up| {
                         up.driver.borrow().replica(*partition).map(|replica| replica.is_whole())
@@ -165,15 +247,18 @@ impl Cluster {
             })
     }
 
-    fn step(&mut self) {
+    /// One millisecond, in which clients write or only read.
+    pub(crate) fn step(&mut self, are_clients_writing: bool) {
         self.now += TICK;
         let now = self.now;
         while let Some((from, to, packet)) = self.network.arrived(now) {
             self.deliver(from, to, packet);
         }
-        self.controller.tick(now, &mut self.network);
-        self.clients.produce(now, &mut self.nodes, &self.controller);
-        self.clients.read(now, &mut self.nodes, &self.controller);
+        self.agree();
+        if are_clients_writing {
+            self.clients.produce(now, &mut self.nodes, &self.metadata);
+        }
+        self.clients.read(now, &mut self.nodes, &self.metadata);
         for index in 0..self.nodes.len() {
             self.turn(index);
         }
@@ -181,8 +266,8 @@ impl Cluster {
 
     fn deliver(&mut self, from: NodeId, to: NodeId, packet: Packet) {
         let now = self.now;
-        if to == CONTROLLER {
-            return self.controller.receive(now, from, packet);
+        if to == METADATA {
+            return self.propose(from, packet);
         }
         let node = &mut self.nodes[to.get() as usize];
         let clock = node.clock(now);
@@ -191,22 +276,37 @@ impl Cluster {
             return self.network.delay(node.paused_until, from, to, packet);
         }
         let bug = node.bug;
-        let Some(up) = node.up.as_ref() else { return };
-        let mut driver = up.driver.borrow_mut();
+        let Some(up) = node.up.as_mut() else { return };
         match packet {
             Packet::Frame(mut frame) => {
                 if bug == Some(Bug::AltersRecord) {
                     alter(&mut frame);
                 }
-                driver.receive(clock, peer(from), frame);
+                up.driver.borrow_mut().receive(clock, peer(from), frame);
             }
-            Packet::Seal(partition, epoch) => driver.seal(clock, partition, epoch),
-            Packet::Granted(partition, grant, replicas) => {
-                let cores = cores_of(&replicas, &grant.in_sync.members);
-                driver.place(partition, replicas, cores);
-                driver.granted(clock, partition, grant);
+            Packet::Image(image, leader) => {
+                if up.session.see(image, leader) {
+                    up.follow(clock, to, &self.plan);
+                }
             }
-            _ => {}
+            Packet::Tell(number, tell) => {
+                let is_heard = up.session.hear(clock, tell);
+                self.network.send(now, to, from, Packet::Told(number, is_heard));
+            }
+            Packet::Told(number, is_heard) => up.session.told(number, is_heard),
+            Packet::Decided(number, index) => up.session.decided(number, index),
+            Packet::Propose(..) => {}
+        }
+    }
+
+    /// A proposal has come to the agreement.
+    fn propose(&mut self, from: NodeId, packet: Packet) {
+        let Packet::Propose(number, command) = packet else { return };
+        if self.metadata.is_led() {
+            // A refusal is an answer, too.
+            let _ = self.command(&command);
+            let index = self.metadata.image().index;
+            self.network.send(self.now, METADATA, from, Packet::Decided(number, index));
         }
     }
 
@@ -235,11 +335,8 @@ impl Cluster {
             return self.crash(index);
         }
         self.clients.take(node);
-        let Some(up) = node.up.as_ref() else { return };
-        let life = up.life;
-        if now.as_millis().is_multiple_of(50) {
-            self.network.send(now, id, CONTROLLER, Packet::Heartbeat(life));
-        }
+        let Some(up) = node.up.as_mut() else { return };
+        up.session.turn(clock, Way { now, network: &mut self.network });
         let (events, frames) = {
             let mut driver = up.driver.borrow_mut();
             (driver.events(), driver.flush(clock))
@@ -252,39 +349,28 @@ impl Cluster {
                 self.hear(index, event);
             }
         }
+        self.end(index);
     }
 
     fn hear(&mut self, index: usize, event: Event) {
         let (now, id) = (self.now, self.nodes[index].id);
         self.note(format_args!("node {id}: {event:?}"));
+        let clock = self.nodes[index].clock(now);
+        let Some(up) = self.nodes[index].up.as_mut() else { return };
+        let note = Note::of(&event, |at| up.told.get(&at).map_or(0, |partition| partition.epoch));
+        note.into_iter().for_each(|note| up.session.note(clock, note));
         match event {
             Event::Committed(partition, committed) => self.on_committed(index, partition, committed),
             Event::Answer(partition, epoch, answer) => {
+                self.checkers.answered(partition, epoch, id, answer);
                 self.clients.abandoned(id, partition);
-                self.network.send(now, id, CONTROLLER, Packet::Answer(partition, epoch, answer));
             }
-            Event::Change(partition, change) => {
-                self.network.send(now, id, CONTROLLER, Packet::Change(partition, change));
-            }
-            Event::NeedElection(partition) => {
-                let driver = self.nodes[index].up.as_ref().map(|up| up.driver.clone());
-                let epoch = driver
-                    .and_then(|driver| driver.borrow().replica(partition).map(|replica| replica.epoch()));
-                let epoch = epoch.unwrap_or_default();
-                self.network.send(now, id, CONTROLLER, Packet::NeedElection(partition, epoch));
-            }
-            Event::Stopped(_) => {
-                let stopped = self.nodes[index].up.as_mut().is_some_and(|up| {
-                    up.stopped += 1;
-                    up.stopped == self.plan.partition_count
-                });
-                if stopped {
-                    self.crash(index);
-                }
-            }
-            Event::Damaged(..) | Event::Broken(..) => self.crash(index),
+            Event::Stopped(partition) => drop(up.stopped.insert(partition)),
+            Event::Damaged(..) => self.leave(index),
+            Event::Broken(..) => self.crash(index),
             Event::Halted(partition, fault) => self.checkers.halted(partition, id, fault),
-            Event::Lost(..) | Event::Appended(..) | Event::Cut(..) => {}
+            Event::Change(..) | Event::NeedElection(..) | Event::Lost(..) => {}
+            Event::Appended(..) | Event::Cut(..) => {}
         }
     }
 
@@ -293,7 +379,7 @@ impl Cluster {
         let Some(up) = node.up.as_ref() else { return };
         let driver = up.driver.borrow();
         let (Some(replica), Some(log)) = (driver.replica(partition), driver.log(partition)) else { return };
-        let lossy_count = self.controller.lossy_count(partition);
+        let lossy_count = self.metadata.lossy_count(partition);
         let from = self.checkers.seen(partition, node.id, up.life).max(log.positions().start);
         let batches = if from < committed { log.read_cached(from, committed, usize::MAX) } else { None };
         let epoch = replica.leads();
@@ -303,170 +389,6 @@ impl Cluster {
             self.checkers.committed_in(partition, epoch, (id, life));
             self.clients.committed(id, life, partition, committed);
         }
-    }
-
-    /// Faults end; the cluster has to become whole, and everything has to be there.
-    fn heal(&mut self) {
-        self.network.heal();
-        for node in &mut self.nodes {
-            node.disk.set_capacity(None);
-            node.paused_until = self.now;
-        }
-        // The power fails everywhere at once: where a commit means stable storage nothing may be lost by it.
-        if self.plan.hold == Hold::Durable && self.plan.seed.is_multiple_of(2) {
-            self.note(format_args!("power cut"));
-            self.fault_count += 1;
-            (0..self.nodes.len()).for_each(|index| self.crash(index));
-        }
-        let until = self.now + HEALING;
-        while self.now < until && self.checkers.findings.is_empty() {
-            for index in 0..self.nodes.len() {
-                self.start(index);
-            }
-            self.step();
-            if self.now.as_millis().is_multiple_of(100) && self.is_whole() {
-                break;
-            }
-        }
-        let missing = self.not_whole();
-        self.checkers.stuck(missing);
-        if self.checkers.findings.is_empty() {
-            self.verdict();
-        }
-    }
-
-    fn is_whole(&self) -> bool {
-        self.not_whole().is_empty()
-    }
-
-    /// What is not as it should be in a cluster without faults.
-    fn not_whole(&self) -> Vec<(TopicPartition, String)> {
-        self.partitions
-            .iter()
-            .filter_map(|partition| Some((*partition, self.state_of(*partition).err()?)))
-            .collect()
-    }
-
-    fn state_of(&self, partition: TopicPartition) -> Result<(), String> {
-        let primary = self.controller.primary(partition).ok_or("nobody leads")?;
-        let up = self.nodes[primary.get() as usize].up.as_ref().ok_or("the primary is down")?;
-        let driver = up.driver.borrow();
-        let replica = driver.replica(partition).ok_or("the primary has no replica")?;
-        replica.admits().map_err(|refusal| refusal.to_string())?;
-        let leads = replica.primary().ok_or("the primary does not lead")?;
-        let replicas = self.controller.replicas(partition);
-        let wanted: BTreeSet<NodeId> = replicas.iter().copied().chain([primary]).collect();
-        if *leads.members() != wanted {
-            let positions: Vec<_> =
-                wanted.iter().map(|node| (node.get(), leads.written(*node), leads.held(*node))).collect();
-            let (members, changing) = (leads.members(), leads.is_changing());
-            let (committed, log) = (replica.committed(), replica.log());
-            return Err(format!(
-                "in sync are {members:?}, not {wanted:?}; written and held are {positions:?}, {committed} committed of {log:?}, \
-                 changing: {changing}"
-            ));
-        }
-        let view = &self.clients.views[&partition];
-        let end = replica.committed();
-        let recent = end.since(view.position);
-        // Clients go on meanwhile: a few records are always under way.
-        if recent > 64 || replica.log().written.since(end) > 64 {
-            return Err(format!(
-                "{recent} records are not read, {} not committed",
-                replica.log().written.since(end)
-            ));
-        }
-        let fresh = view.acked.last().is_some_and(|acked| acked.base.plus(64) >= end);
-        if fresh || end == Offset::ZERO { Ok(()) } else { Err("nothing new is acknowledged".into()) }
-    }
-
-    /// Lets the last things arrive, reads everything, and asks the checkers.
-    fn verdict(&mut self) {
-        let quiet = self.now + Duration::from_secs(2);
-        while self.now < quiet {
-            self.quiet_step();
-        }
-        let behind: Vec<_> = self
-            .partitions
-            .iter()
-            .filter_map(|partition| Some((*partition, self.unheard_commit(*partition)?)))
-            .collect();
-        self.checkers.stuck(behind);
-        let mut replicas = BTreeMap::new();
-        for index in 0..self.nodes.len() {
-            for partition in self.partitions.clone() {
-                if let Some(replica) = self.read_all(index, partition) {
-                    replicas.insert((partition, self.nodes[index].id), replica);
-                }
-            }
-        }
-        for partition in self.partitions.clone() {
-            let of_partition: Vec<&Replica> =
-                replicas.iter().filter(|((at, _), _)| *at == partition).map(|(_, replica)| replica).collect();
-            let lossy = self.controller.lossy_count(partition) > 0;
-            if lossy && self.plan.hold == Hold::Durable {
-                self.checkers.lossy(partition);
-            }
-            let view = &self.clients.views[&partition];
-            checkers::judge(&mut self.checkers, partition, view, &of_partition, lossy);
-        }
-    }
-
-    /// Who follows and has not heard how far the primary has committed, although nothing has happened for long.
-    fn unheard_commit(&self, partition: TopicPartition) -> Option<String> {
-        let committed = |node: &NodeId| {
-            let up = self.nodes[node.get() as usize].up.as_ref()?;
-            up.driver.borrow().replica(partition).map(|replica| replica.committed())
-        };
-        let known = committed(&self.controller.primary(partition)?)?;
-        let members = self.controller.members(partition).iter();
-        let heard = members.filter_map(|node| Some((*node, committed(node)?)));
-        let mut behind = heard.filter(|(_, heard)| *heard < known);
-        behind.next().map(|(node, heard)| format!("node {node} knows {heard} committed, not {known}"))
-    }
-
-    /// A step in which clients only read.
-    fn quiet_step(&mut self) {
-        self.now += TICK;
-        let now = self.now;
-        while let Some((from, to, packet)) = self.network.arrived(now) {
-            self.deliver(from, to, packet);
-        }
-        self.controller.tick(now, &mut self.network);
-        self.clients.read(now, &mut self.nodes, &self.controller);
-        (0..self.nodes.len()).for_each(|index| self.turn(index));
-    }
-
-    /// Everything committed that a replica holds, read from its disk.
-    fn read_all(&mut self, index: usize, partition: TopicPartition) -> Option<Replica> {
-        let id = self.nodes[index].id;
-        if !self.controller.members(partition).contains(&id) {
-            return None;
-        }
-        let (start, committed) = {
-            let driver = self.nodes[index].up.as_ref()?.driver.borrow();
-            (driver.log(partition)?.positions().start, driver.replica(partition)?.committed())
-        };
-        let (mut at, mut batches): (Offset, Vec<Bytes>) = (start, Vec::new());
-        let until = self.now + Duration::from_secs(20);
-        while at < committed && self.now < until {
-            self.nodes[index].read(partition, at, committed);
-            let found = loop {
-                self.now += TICK;
-                self.nodes[index].run(self.now).ok()?;
-                let read = self.nodes[index].up.as_mut()?.read.pop();
-                if let Some((_, found)) = read.filter(|(of, _)| *of == partition) {
-                    break found;
-                }
-                if self.now >= until {
-                    return None;
-                }
-            };
-            let found = found.ok().filter(|found| !found.is_empty())?;
-            at = BatchHeader::parse(found.last()?).ok()?.next_offset();
-            batches.extend(found);
-        }
-        Some(Replica { node: id, start, committed, batches })
     }
 }
 

@@ -1,12 +1,15 @@
 //! Faults, drawn from the seed: what happens to nodes, disks, links, clocks and placement, and when it ends.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use heddle_proto::ids::{NodeId, Offset};
+use heddle_core::metadata::{Command, ReplicaSlot};
+use heddle_proto::ids::{NodeId, Offset, TopicPartition};
 use heddle_replication::replica::Hold;
 
 use crate::cluster::Cluster;
-use crate::network::CONTROLLER;
+use crate::metadata::TOPIC;
+use crate::network::METADATA;
 use crate::random::Random;
 
 /// One kind of fault.
@@ -14,6 +17,11 @@ use crate::random::Random;
 enum Fault {
     Crash,
     CleanStop,
+    Leave,
+    NewLeader,
+    HandOver,
+    Drain,
+    Undrain,
     Start,
     Pause,
     Partition,
@@ -30,11 +38,18 @@ enum Fault {
 }
 
 /// Each as often as it stands here.
-const FAULTS: [Fault; 24] = [
+const FAULTS: [Fault; 35] = [
     Fault::Crash,
     Fault::Crash,
     Fault::Crash,
     Fault::CleanStop,
+    Fault::Leave,
+    Fault::Leave,
+    Fault::NewLeader,
+    Fault::NewLeader,
+    Fault::HandOver,
+    Fault::Drain,
+    Fault::Undrain,
     Fault::Start,
     Fault::Start,
     Fault::Start,
@@ -54,6 +69,10 @@ const FAULTS: [Fault; 24] = [
     Fault::FlipBit,
     Fault::LoseWrite,
     Fault::Reassign,
+    Fault::Reassign,
+    Fault::Reassign,
+    Fault::Reassign,
+    Fault::Reassign,
     Fault::Trim,
 ];
 
@@ -62,17 +81,20 @@ pub struct Faults {
     random: Random,
     rate: u64,
     harms_disks: bool,
+    /// Where replicas were to be before the last move.
+    before: BTreeMap<TopicPartition, Vec<u32>>,
 }
 
 impl Faults {
     /// The faults of a plan.
     pub fn new(plan: &crate::plan::Plan) -> Faults {
-        Faults { random: Random::new(plan.seed, 4), rate: plan.fault_rate, harms_disks: plan.harms_disks }
+        let random = Random::new(plan.seed, 4);
+        Faults { random, rate: plan.fault_rate, harms_disks: plan.harms_disks, before: BTreeMap::new() }
     }
 
     /// Called every millisecond.
     pub fn tick(&mut self, cluster: &mut Cluster) {
-        if self.random.chance(self.rate * 4) {
+        if self.random.chance(self.rate * 5) {
             let fault = FAULTS[self.random.below(FAULTS.len() as u64) as usize];
             self.inject(fault, cluster);
         }
@@ -85,11 +107,22 @@ impl Faults {
         if !self.is_fair(fault, id, cluster) {
             return;
         }
-        let is_remedy = matches!(fault, Fault::Start | Fault::Mend | Fault::FreeDisk);
+        let is_remedy = matches!(fault, Fault::Start | Fault::Mend | Fault::FreeDisk | Fault::Undrain);
         cluster.fault_count += u64::from(!is_remedy);
         match fault {
             Fault::Crash => cluster.crash(index),
             Fault::CleanStop => cluster.stop(index),
+            Fault::Leave => cluster.leave(index),
+            Fault::NewLeader => {
+                let candidates = cluster.candidates();
+                cluster.metadata.elect(&candidates);
+                cluster.note_leader();
+            }
+            Fault::HandOver => self.hand_over(index, cluster),
+            Fault::Drain | Fault::Undrain => {
+                let is_draining = fault == Fault::Drain;
+                cluster.ask(Command::DrainNode { node: id.get(), is_draining });
+            }
             Fault::Start => cluster.start(index),
             Fault::Pause => {
                 let pause = Duration::from_millis(self.random.below(2500));
@@ -123,9 +156,9 @@ impl Faults {
         }
     }
 
-    /// Cuts a node off from some others, the controller among them, in both directions or one.
+    /// Cuts a node off from some others, the metadata among them, in both directions or one.
     fn cut(&mut self, fault: Fault, id: NodeId, cluster: &mut Cluster) {
-        let others: Vec<NodeId> = cluster.nodes.iter().map(|node| node.id).chain([CONTROLLER]).collect();
+        let others: Vec<NodeId> = cluster.nodes.iter().map(|node| node.id).chain([METADATA]).collect();
         for other in others.into_iter().filter(|other| *other != id) {
             if self.random.below(3) > 0 {
                 cluster.network.set_cut(id, other, true);
@@ -149,16 +182,46 @@ impl Faults {
         disk.flip_bit(path, self.random.below(used), self.random.below(8) as u8);
     }
 
-    /// Moves a replica to a node that has none.
+    /// An operator moves the replicas of a partition somewhere else, or takes a move back. What is refused is refused.
     fn reassign(&mut self, cluster: &mut Cluster) {
-        let Some(partition) = self.random.pick(&cluster.partitions) else { return };
-        let replicas = cluster.controller.replicas(partition).clone();
-        let spare: Vec<NodeId> =
-            cluster.nodes.iter().map(|node| node.id).filter(|id| !replicas.contains(id)).collect();
-        let leader = cluster.controller.primary(partition);
-        let movable: Vec<NodeId> = replicas.into_iter().filter(|id| Some(*id) != leader).collect();
-        if let (Some(comes), Some(leaves)) = (self.random.pick(&spare), self.random.pick(&movable)) {
-            cluster.controller.reassign(partition, leaves, comes);
+        let Some(at) = self.random.pick(&cluster.partitions) else { return };
+        let mut nodes: Vec<u32> = cluster.nodes.iter().map(|node| node.id.get()).collect();
+        let wanted = cluster.metadata.partition(at).wanted().iter().map(|replica| replica.node);
+        let wanted: Vec<u32> = wanted.collect();
+        let count = match self.random.below(4) {
+            0 => 1 + self.random.below(nodes.len() as u64) as usize,
+            _ => cluster.plan.replica_count as usize,
+        };
+        let back = self.before.get(&at).filter(|before| **before != wanted).cloned();
+        let drawn: Vec<u32> = match (self.random.below(3), back) {
+            (1, Some(before)) => before,
+            // One that goes, and perhaps one that comes.
+            (0, _) => {
+                nodes.retain(|node| !wanted.contains(node));
+                let goes = self.random.pick(&wanted);
+                let comes = self.random.pick(&nodes).filter(|_| self.random.below(3) > 0);
+                wanted.iter().copied().filter(|node| Some(*node) != goes).chain(comes).collect()
+            }
+            _ => (0..count)
+                .map(|_| nodes.swap_remove(self.random.below(nodes.len() as u64) as usize))
+                .collect(),
+        };
+        let target: Vec<ReplicaSlot> = drawn.into_iter().map(|node| ReplicaSlot { node, slot: 0 }).collect();
+        let target = (self.random.below(6) > 0).then_some(target);
+        let partition = at.partition.get();
+        cluster.ask(Command::Reassign { topic: TOPIC.into(), partition, target });
+    }
+
+    /// An operator wants somebody else to lead, as far as one node knows who does.
+    fn hand_over(&mut self, index: usize, cluster: &mut Cluster) {
+        let Some(at) = self.random.pick(&cluster.partitions) else { return };
+        let Some(up) = cluster.nodes[index].up.as_ref() else { return };
+        let Some(known) = up.told.get(&at).map(|partition| partition.epoch()) else { return };
+        let Some(leader) = cluster.metadata.leader() else { return };
+        let (now, node) = (cluster.now, &mut cluster.nodes[leader.node.get() as usize]);
+        let clock = node.clock(now);
+        if let Some(up) = node.up.as_mut() {
+            up.session.hand_over(clock, at, known);
         }
     }
 

@@ -4,36 +4,39 @@
 //! until that is made anew.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
-use heddle_proto::ids::{Epoch, NodeId, TopicPartition};
-use heddle_replication::leadership::{Change, Grant, SealAnswer};
-use heddle_replication::message::Life;
+use heddle_core::cluster::message::Tell;
+use heddle_core::metadata::{ClusterImage, Command};
+use heddle_proto::ids::NodeId;
 use heddle_replication_driver::Frame;
 
+use crate::metadata::Leader;
 use crate::plan::Plan;
 use crate::random::Random;
 
-/// The controller's address: the metadata's leader, wherever it is.
-pub const CONTROLLER: NodeId = NodeId::new(1000);
+/// The address of the agreement on the metadata, which is nowhere in particular.
+pub const METADATA: NodeId = NodeId::new(1000);
+
+/// What is late comes up to so much later than the longest delay of a frame.
+const LATE_MAX: Duration = Duration::from_millis(800);
 
 /// What travels.
 #[derive(Clone, Debug)]
 pub enum Packet {
     /// Between cores.
     Frame(Frame),
-    /// A node lives.
-    Heartbeat(Life),
-    /// Promise this.
-    Seal(TopicPartition, Epoch),
-    /// Promised.
-    Answer(TopicPartition, Epoch, SealAnswer),
-    /// What is in force, and which nodes are to have replicas.
-    Granted(TopicPartition, Grant, BTreeSet<NodeId>),
-    /// A primary wants another in-sync set.
-    Change(TopicPartition, Change),
-    /// A primary cannot lead.
-    NeedElection(TopicPartition, Epoch),
+    /// From the agreement: the metadata as of some command, and who leads it.
+    Image(Arc<ClusterImage>, Option<Leader>),
+    /// To whoever leads the metadata: a node lives, and has this to say. With the number of the question.
+    Tell(u64, Tell),
+    /// Whether the tell of this number was heard by one who leads.
+    Told(u64, bool),
+    /// To the agreement: a command, and the number of the question.
+    Propose(u64, Command),
+    /// The proposal of this number is decided upon in the image of this index.
+    Decided(u64, u64),
 }
 
 /// See the module.
@@ -42,6 +45,8 @@ pub struct Network {
     loss_rate: u64,
     duplicate_rate: u64,
     delay_max: Duration,
+    /// Packets beside frames that are late, out of a million.
+    late_rate: u64,
     cut: BTreeSet<(NodeId, NodeId)>,
     under_way: BTreeMap<(Duration, u64), (NodeId, NodeId, Packet)>,
     /// When the newest frame of a link arrives.
@@ -61,6 +66,7 @@ impl Network {
             loss_rate: plan.loss_rate,
             duplicate_rate: plan.duplicate_rate,
             delay_max: plan.delay_max,
+            late_rate: plan.late_rate,
             cut: BTreeSet::new(),
             under_way: BTreeMap::new(),
             last_arrival: BTreeMap::new(),
@@ -73,7 +79,7 @@ impl Network {
     /// No more faults.
     pub fn heal(&mut self) {
         self.cut.clear();
-        (self.loss_rate, self.duplicate_rate) = (0, 0);
+        (self.loss_rate, self.duplicate_rate, self.late_rate) = (0, 0, 0);
         self.delay_max = Duration::from_millis(1);
     }
 
@@ -84,6 +90,11 @@ impl Network {
         } else {
             self.cut.remove(&(from, to));
         }
+    }
+
+    /// Whether a link is cut in one direction or both.
+    pub fn is_cut(&self, one: NodeId, other: NodeId) -> bool {
+        self.cut.contains(&(one, other)) || self.cut.contains(&(other, one))
     }
 
     /// Mends every link.
@@ -110,10 +121,14 @@ impl Network {
         } else if is_lost {
             return;
         }
-        let is_doubled = self.random.chance(self.duplicate_rate);
+        // A proposal whose answer is lost is not made again.
+        let is_doubled = !matches!(packet, Packet::Propose(..)) && self.random.chance(self.duplicate_rate);
         self.harmed_count += u64::from(is_doubled);
         for _ in 0..1 + u64::from(is_doubled) {
-            let delay = Duration::from_micros(100 + self.random.below(self.delay_max.as_micros() as u64));
+            let mut delay = Duration::from_micros(100 + self.random.below(self.delay_max.as_micros() as u64));
+            if connection.is_none() && self.random.chance(self.late_rate) {
+                delay += Duration::from_micros(self.random.below(LATE_MAX.as_micros() as u64));
+            }
             let mut arrival = now + delay;
             if connection.is_some() {
                 let last = self.last_arrival.entry((from, to)).or_default();

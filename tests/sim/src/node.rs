@@ -12,24 +12,24 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
+use heddle_core::metadata::{ClusterImage, PartitionImage};
 use heddle_log_store::disk::{Disk, MemoryDisk};
 use heddle_log_store::{
-    Hooks, LogConfig, LogId, LogStore, Options as StoreOptions, ReadError, RecoveredPartitions, StorageError,
-    SyncMode, WriteTimes, list_partitions, list_wal_dirs, replay_wal,
+    Hooks, Log, LogConfig, LogId, LogPositions, LogStore, Options as StoreOptions, ReadError,
+    RecoveredPartitions, StorageError, SyncMode, WriteTimes, list_partitions, list_wal_dirs, replay_wal,
 };
 use heddle_proto::ids::{CoreId, NodeId, Offset, TopicPartition};
+use heddle_replication::history::History;
 use heddle_replication::message::Life;
-use heddle_replication::replica::{Config, Hold};
-use heddle_replication::rules::Rules;
+use heddle_replication::replica::Hold;
 use heddle_replication::stream;
-use heddle_replication_driver::promises::PromiseFiles;
-use heddle_replication_driver::{
-    Done, Driver, JobError, Options, Peer, Placement, encode_history, restore_history,
-};
+use heddle_replication_driver::promises::{PromiseFiles, Promises};
+use heddle_replication_driver::{Done, Driver, JobError, Options, Peer, encode_history, restore_history};
 
-use crate::controller::Controller;
 use crate::plan::{Bug, Plan};
+use crate::session::Session;
 
+type Deleting = Pin<Box<dyn Future<Output = (TopicPartition, Result<(), StorageError>)>>>;
 type Loop = Pin<Box<dyn Future<Output = Result<(), StorageError>>>>;
 type Running = Pin<Box<dyn Future<Output = Result<Done, JobError>>>>;
 type Reading = Pin<Box<dyn Future<Output = (TopicPartition, Result<Vec<Bytes>, ReadError>)>>>;
@@ -111,13 +111,28 @@ pub struct Up {
     pub driver: Rc<RefCell<Driver<MemoryDisk>>>,
     /// Its logs.
     pub store: LogStore<MemoryDisk>,
+    /// What it hears of the metadata, and says.
+    pub session: Session,
+    /// What each replica was last told.
+    pub told: BTreeMap<TopicPartition, PartitionImage>,
+    /// The metadata when this life began.
+    pub at_start: Arc<ClusterImage>,
+    /// Where logs are damaged that the disk had lost something of when this life began.
+    pub damaged: BTreeMap<TopicPartition, Offset>,
+    /// Whether the disk has lost no one knows what.
+    pub has_lost: bool,
+    /// Logs of replicas that have gone elsewhere, while they are being deleted.
+    pub deleting: BTreeSet<TopicPartition>,
+    /// When the process ends, whether all replicas have stopped by then or not.
+    pub ends_at: Option<Duration>,
     hooks: Rc<NodeHooks>,
+    deletions: Vec<Deleting>,
     loops: Vec<Loop>,
     jobs: Vec<Running>,
     readings: Vec<Reading>,
     trimmings: Vec<Trimming>,
     /// Replicas that have said that they stopped.
-    pub stopped: u32,
+    pub stopped: BTreeSet<TopicPartition>,
     /// Reads that have ended.
     pub read: Vec<(TopicPartition, Result<Vec<Bytes>, ReadError>)>,
 }
@@ -134,12 +149,14 @@ pub struct Node {
     pub paused_until: Duration,
     /// How far its clock is ahead.
     pub clock_ahead: Duration,
+    /// Up to where its replicas had their logs on stable storage when the process ended.
+    pub kept: BTreeMap<TopicPartition, Offset>,
     /// A mistake planted in it.
     pub bug: Option<Bug>,
-    plan: Plan,
+    pub(crate) plan: Plan,
 }
 
-fn log_config(plan: &Plan) -> LogConfig {
+pub(crate) fn log_config(plan: &Plan) -> LogConfig {
     let sync = match plan.hold {
         Hold::Durable => SyncMode::Wal,
         Hold::Written => SyncMode::Flush { after: Duration::from_millis(50), bytes: 16 << 10 },
@@ -153,7 +170,16 @@ impl Node {
         let disk = MemoryDisk::new(plan.seed ^ u64::from(id.get()) << 40);
         disk.advance_to(now);
         let bug = plan.bug.filter(|_| id.get() == 0);
-        Node { id, disk, up: None, paused_until: now, clock_ahead: Duration::ZERO, bug, plan: plan.clone() }
+        Node {
+            id,
+            disk,
+            up: None,
+            paused_until: now,
+            clock_ahead: Duration::ZERO,
+            kept: BTreeMap::new(),
+            bug,
+            plan: plan.clone(),
+        }
     }
 
     /// Its clock.
@@ -168,42 +194,40 @@ impl Node {
 
     /// The process is killed and the power cut.
     pub fn crash(&mut self) {
-        self.up = None;
+        if let Some(up) = self.up.take() {
+            self.kept = up.positions(|positions| positions.durable);
+        }
         self.disk = self.disk.crash();
     }
 
     /// The disk is replaced by an empty one.
     pub fn wipe(&mut self, now: Duration) {
         self.crash();
+        self.kept.clear();
         let seed = self.disk.entropy();
         self.disk = MemoryDisk::new(seed);
         self.disk.advance_to(now);
     }
 
-    /// Starts the process over what the disk holds.
+    /// Starts the process over what the disk holds, in a life that begins with this image.
     ///
     /// # Errors
     /// If the disk refuses, as one that is full does.
-    pub fn start(
-        &mut self,
-        now: Duration,
-        controller: &mut Controller,
-        partitions: &[TopicPartition],
-    ) -> Result<(), String> {
+    pub fn start(&mut self, now: Duration, life: Life, image: Arc<ClusterImage>) -> Result<(), String> {
         self.disk.set_latency(None);
-        let life = controller.register(now, self.id);
         let hooks = Rc::new(NodeHooks {
             durable: RefCell::default(),
             driver: RefCell::default(),
             kept: RefCell::default(),
         });
         let disk = self.disk.clone();
-        let booted = self.disk.run(boot(disk.clone(), hooks.clone())).map_err(|error| error.to_string())?;
-        let (store, lost) = booted;
+        let owner = (self.id, image.clone());
+        let booting = boot(disk.clone(), owner, self.bug, hooks.clone());
+        let (store, has_lost) = self.disk.run(booting).map_err(|error| error.to_string())?;
         let files = PromiseFiles::new(disk.clone(), PathBuf::from("/data/promises"));
-        let promises = self.disk.run(files.read()).map_err(|error| error.to_string())?;
-        let options = driver_options(&self.plan);
-        let driver = Driver::new(self.id, life, options, store.clone(), files, promises);
+        let promises = take_promises(&files, (self.id, &image));
+        let promises = self.disk.run(promises).map_err(|error| error.to_string())?;
+        let driver = Driver::new(self.id, life, driver_options(&self.plan), store.clone(), files, promises);
         let driver = Rc::new(RefCell::new(driver));
         *hooks.driver.borrow_mut() = Rc::downgrade(&driver);
         let (commit, background) = (store.clone(), store.clone());
@@ -211,33 +235,47 @@ impl Node {
             Box::pin(async move { commit.run_commit().await }),
             Box::pin(async move { background.run_background().await }),
         ];
-        let (jobs, readings, trimmings, read) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut up = Up { life, driver, store, hooks, loops, jobs, readings, trimmings, stopped: 0, read };
-        for partition in partitions {
-            self.host(now, &mut up, controller, *partition, lost)?;
-        }
+        let clock = self.clock(now);
+        let mut up = Up {
+            life,
+            driver,
+            store,
+            session: Session::new(clock, (self.id, life), image.clone(), self.plan.bug),
+            told: BTreeMap::new(),
+            at_start: image,
+            damaged: BTreeMap::new(),
+            has_lost,
+            deleting: BTreeSet::new(),
+            ends_at: None,
+            hooks,
+            deletions: Vec::new(),
+            loops,
+            jobs: Vec::new(),
+            readings: Vec::new(),
+            trimmings: Vec::new(),
+            stopped: BTreeSet::new(),
+            read: Vec::new(),
+        };
+        self.mend(&mut up)?;
+        let recovered = up.store.recovered();
+        up.follow(clock, self.id, &self.plan);
+        up.delete_moved(self.id, recovered);
         self.disk.set_latency(Some(Duration::from_micros(50)..Duration::from_micros(1500)));
         self.up = Some(up);
         Ok(())
     }
 
-    fn host(
-        &self,
-        now: Duration,
-        up: &mut Up,
-        controller: &Controller,
-        partition: TopicPartition,
-        lost: bool,
-    ) -> Result<(), String> {
-        let log = up.store.log(partition, log_config(&self.plan));
-        let (snapshot, headers) = log.recovered_state();
-        let damage = log.damage();
-        let end = damage.as_ref().map_or(log.positions().written, |damage| damage.offset);
-        let history = restore_history(snapshot.as_deref(), &headers, end);
-        up.hooks.kept.borrow_mut().insert(log.id(), encode_history(&history));
-        if damage.is_some() {
-            // What lies behind the damage comes from the primary.
-            let mut cutting = Box::pin(log.cut(end));
+    /// Cuts logs where the disk has damaged them: what lay behind comes from the primary.
+    fn mend(&self, up: &mut Up) -> Result<(), String> {
+        for partition in up.store.recovered() {
+            if up.at_start.core_on(self.id, partition).is_none() {
+                continue;
+            }
+            let log = up.store.log(partition, log_config(&self.plan));
+            let Some(damage) = log.damage() else { continue };
+            up.damaged.insert(partition, damage.offset);
+            up.keep_history(&log, damage.offset);
+            let mut cutting = Box::pin(log.cut(damage.offset));
             let loops = &mut up.loops;
             let outcome = self.disk.run(std::future::poll_fn(|cx| {
                 for each in loops.iter_mut() {
@@ -249,19 +287,6 @@ impl Node {
             }));
             outcome.map_err(|error| error.to_string())?;
         }
-        let (newest_epoch, was_led) = controller.newest(partition);
-        let config = Config { hold: self.plan.hold, catch_up_records_max: 40, rules: Rules::default() };
-        let placement = Placement {
-            partition,
-            config,
-            replicas: controller.replicas(partition).clone(),
-            cores: cores_of(controller.replicas(partition), controller.members(partition)),
-            history,
-            is_damaged: damage.is_some() || lost,
-            newest_epoch,
-            was_led,
-        };
-        up.driver.borrow_mut().add(self.clock(now), placement, log);
         Ok(())
     }
 
@@ -274,6 +299,7 @@ impl Node {
         self.disk.advance_to(clock);
         let bug = self.bug;
         let Some(up) = self.up.as_mut() else { return Ok(()) };
+        let (id, plan) = (self.id, &self.plan);
         let woken = Arc::new(Woken(AtomicBool::new(true)));
         let waker = Waker::from(woken.clone());
         let mut cx = Context::from_waker(&waker);
@@ -285,7 +311,7 @@ impl Node {
             if !woken.0.swap(false, Ordering::Relaxed) && !has_jobs {
                 return Ok(());
             }
-            up.poll(&mut cx, clock, bug)?;
+            up.poll(&mut cx, clock, (id, plan, bug))?;
         }
         panic!("node {} never comes to rest at {now:?}", self.id);
     }
@@ -305,18 +331,39 @@ impl Node {
     }
 }
 
-/// A node has one core here.
-pub fn cores_of(replicas: &BTreeSet<NodeId>, members: &BTreeSet<NodeId>) -> BTreeMap<NodeId, CoreId> {
-    replicas.union(members).map(|node| (*node, CoreId::new(0))).collect()
-}
-
 /// The only core of a node.
 pub fn peer(node: NodeId) -> Peer {
     Peer { node, core: CoreId::new(0) }
 }
 
 impl Up {
-    fn poll(&mut self, cx: &mut Context<'_>, clock: Duration, bug: Option<Bug>) -> Result<(), String> {
+    /// A position in the log of each replica.
+    pub fn positions(&self, which: impl Fn(LogPositions) -> Offset) -> BTreeMap<TopicPartition, Offset> {
+        let driver = self.driver.borrow();
+        let logs = self.told.keys().filter_map(|at| Some((*at, driver.log(*at)?.positions())));
+        logs.map(|(at, positions)| (at, which(positions))).collect()
+    }
+
+    /// What is kept with a log until the driver knows it: which epochs it is made of up to here.
+    pub(crate) fn keep_history(&self, log: &Log<MemoryDisk>, end: Offset) -> History {
+        let (snapshot, headers) = log.recovered_state();
+        let history = restore_history(snapshot.as_deref(), &headers, end);
+        self.hooks.kept.borrow_mut().insert(log.id(), encode_history(&history));
+        history
+    }
+
+    /// Begins to delete a log.
+    pub(crate) fn delete(&mut self, partition: TopicPartition) {
+        let store = self.store.clone();
+        self.deletions.push(Box::pin(async move { (partition, store.delete(partition).await) }));
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        clock: Duration,
+        (id, plan, bug): (NodeId, &Plan, Option<Bug>),
+    ) -> Result<(), String> {
         for each in &mut self.loops {
             if let Poll::Ready(result) = each.as_mut().poll(cx) {
                 return result.map_err(|error| error.to_string());
@@ -331,6 +378,12 @@ impl Up {
                 continue;
             }
             self.driver.borrow_mut().done(clock, done);
+            cx.waker().wake_by_ref();
+        }
+        for (partition, _) in take_ready(&mut self.deletions, cx) {
+            self.deleting.remove(&partition);
+            // Meanwhile it may have been given back. What could not be deleted stays until the next start.
+            self.follow(clock, id, plan);
             cx.waker().wake_by_ref();
         }
         for (partition, start) in take_ready(&mut self.trimmings, cx) {
@@ -361,8 +414,14 @@ fn take_ready<T>(running: &mut Vec<Pin<Box<dyn Future<Output = T>>>>, cx: &mut C
     done
 }
 
-/// Opens the store; also says whether frames are lost, so that no log can be sure to be whole.
-async fn boot(disk: MemoryDisk, hooks: Rc<NodeHooks>) -> Result<(LogStore<MemoryDisk>, bool), StorageError> {
+/// Opens the store; also says whether frames are lost, so that no log can be sure to be whole. Of logs that have no replica
+/// here there is only the name left.
+async fn boot(
+    disk: MemoryDisk,
+    (node, image): (NodeId, Arc<ClusterImage>),
+    bug: Option<Bug>,
+    hooks: Rc<NodeHooks>,
+) -> Result<(LogStore<MemoryDisk>, bool), StorageError> {
     let options = store_options();
     let dirs = list_wal_dirs(&disk, &options).await?;
     let mut recovered = RecoveredPartitions::new();
@@ -373,9 +432,24 @@ async fn boot(disk: MemoryDisk, hooks: Rc<NodeHooks>) -> Result<(LogStore<Memory
     for dir in &dirs {
         let contents = replay_wal(&disk, &options, *dir).await?;
         lost |= !contents.lost_frames.is_empty() || contents.damaged_entries > 0;
-        recovered.extend(contents.partitions);
+        let mine = contents.partitions.into_iter().filter(|(at, _)| image.core_on(node, *at).is_some());
+        if bug != Some(Bug::ForgetsWrites) {
+            recovered.extend(mine);
+        }
     }
     let store = LogStore::open(disk, options, CoreId::new(0), recovered, hooks).await?;
     store.retire_old_wals(&dirs).await?;
     Ok((store, lost))
+}
+
+/// What the replicas of this node have promised; those that are elsewhere now have nothing to keep.
+async fn take_promises(
+    files: &PromiseFiles<MemoryDisk>,
+    (node, image): (NodeId, &ClusterImage),
+) -> std::io::Result<Option<(Promises, u64)>> {
+    let Some((found, number)) = files.read().await? else { return Ok(None) };
+    let mut promises = found.clone();
+    promises.retain(|at, _| image.core_on(node, *at).is_some());
+    let number = if promises == found { number } else { files.replace(&promises, number).await? };
+    Ok(Some((promises, number)))
 }

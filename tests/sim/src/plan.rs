@@ -19,8 +19,18 @@ pub enum Bug {
     TwoPrimaries,
     /// The controller takes the shortest log for the longest.
     ElectsShortest,
+    /// The controller makes the first replica that answers the primary.
+    ElectsTooSoon,
+    /// The controller hands over to the shortest of the logs.
+    HandsOverToShortest,
+    /// A replica that is to come counts as in sync at once, and those that are to go are dropped.
+    MovesTooSoon,
+    /// A node that is drained loses its replicas at once, however few are left.
+    DrainsAtOnce,
     /// A node hides the newest committed record from readers.
     HidesNewest,
+    /// A node that starts does not look into its write-ahead log.
+    ForgetsWrites,
     /// A node never hears that its promises are on stable storage.
     DeafToPromises,
 }
@@ -36,8 +46,6 @@ pub struct Plan {
     pub replica_count: u32,
     /// `min.insync.replicas`.
     pub quorum: usize,
-    /// Whether all members commit.
-    pub commit_all: bool,
     /// Durability of the topic.
     pub hold: Hold,
     /// Partitions.
@@ -52,39 +60,46 @@ pub struct Plan {
     pub duplicate_rate: u64,
     /// Longest delay of a frame; frames overtake each other within it.
     pub delay_max: Duration,
+    /// What is said to and by the metadata and comes much later than the rest, out of a million packets.
+    pub late_rate: u64,
+    /// When the faults end, nodes that are drained stay so, and have to become empty.
+    pub stays_drained: bool,
+    /// When the faults end, preferred replicas have to lead again.
+    pub awaits_preferred: bool,
     /// Lost disks and flipped bits happen as well.
     pub harms_disks: bool,
     /// Print every event as it happens.
     pub follow: bool,
     /// A mistake to find.
     pub bug: Option<Bug>,
+    /// The only checker whose findings count; `None` for all.
+    pub only: Option<&'static str>,
 }
 
-/// Nodes, replicas, quorum, whether all commit, durability.
-const TOPOLOGIES: [(u32, u32, usize, bool, Hold); 9] = [
-    (3, 3, 2, false, Hold::Durable),
-    (3, 3, 2, false, Hold::Written),
-    (3, 3, 2, true, Hold::Durable),
-    (4, 3, 2, false, Hold::Durable),
-    (5, 5, 3, false, Hold::Durable),
-    (5, 5, 4, false, Hold::Durable),
-    (2, 2, 1, false, Hold::Durable),
-    (3, 3, 1, true, Hold::Written),
-    (5, 3, 2, true, Hold::Durable),
+/// Nodes, replicas, quorum, durability.
+const TOPOLOGIES: [(u32, u32, usize, Hold); 9] = [
+    (3, 3, 2, Hold::Durable),
+    (3, 3, 2, Hold::Written),
+    (4, 3, 2, Hold::Durable),
+    (4, 3, 2, Hold::Written),
+    (5, 5, 3, Hold::Durable),
+    (5, 5, 4, Hold::Durable),
+    (2, 2, 1, Hold::Durable),
+    (5, 3, 2, Hold::Durable),
+    (5, 2, 2, Hold::Durable),
 ];
 
 impl Plan {
     /// The plan of a seed.
     pub fn new(seed: u64) -> Plan {
         let mut random = Random::new(seed, 1);
-        let (node_count, replica_count, quorum, commit_all, hold) =
+        let (node_count, replica_count, quorum, hold) =
             TOPOLOGIES[random.below(TOPOLOGIES.len() as u64) as usize];
         Plan {
             seed,
             node_count,
             replica_count,
             quorum,
-            commit_all,
             hold,
             partition_count: 1 + random.below(3) as u32,
             faulty_for: Duration::from_millis(3000 + random.below(4000)),
@@ -93,8 +108,12 @@ impl Plan {
             duplicate_rate: [0, 20_000][random.below(2) as usize],
             delay_max: Duration::from_millis([1, 3, 20][random.below(3) as usize]),
             harms_disks: random.below(2) == 0 && quorum >= 2,
+            late_rate: [0, 10_000, 100_000][random.below(3) as usize],
+            stays_drained: random.below(3) == 0,
+            awaits_preferred: random.below(4) == 0,
             follow: false,
             bug: None,
+            only: None,
         }
     }
 }

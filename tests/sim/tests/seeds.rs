@@ -64,6 +64,19 @@ fn seeds_that_found_something_find_nothing() {
     [2549, 2648].into_iter().for_each(finds_nothing);
 }
 
+/// In these a replica goes to another node and comes back: its primary took it for the one that it had been, and the next
+/// start for one that was deleted.
+#[test]
+fn who_comes_back_begins_anew() {
+    [4, 332].into_iter().for_each(finds_nothing);
+}
+
+/// In this one all that a partition is to have replicas on are drained before the move there ends.
+#[test]
+fn a_move_to_nodes_that_are_drained_ends() {
+    finds_nothing(2119);
+}
+
 /// In this one backups restart, and nothing is written once they have caught up.
 #[test]
 fn who_has_caught_up_hears_what_is_committed() {
@@ -79,10 +92,10 @@ fn the_same_seed_gives_the_same_trace() {
 }
 
 /// The first seed with this mistake whose run the checker objects to.
-fn finds(checker: &str, change: impl Fn(&mut Plan)) {
+fn finds(checker: &'static str, change: impl Fn(&mut Plan)) {
     let mut others = Vec::new();
     for seed in 0..20 {
-        let mut plan = Plan { partition_count: 1, ..Plan::new(2 * seed) };
+        let mut plan = Plan { partition_count: 1, only: Some(checker), ..Plan::new(2 * seed) };
         change(&mut plan);
         let outcome = run(&plan);
         if outcome.findings.iter().any(|finding| finding.checker == checker) {
@@ -94,7 +107,7 @@ fn finds(checker: &str, change: impl Fn(&mut Plan)) {
 }
 
 fn three(plan: &mut Plan, bug: Bug) {
-    (plan.node_count, plan.replica_count, plan.quorum, plan.commit_all) = (3, 3, 2, false);
+    (plan.node_count, plan.replica_count, plan.quorum) = (3, 3, 2);
     (plan.hold, plan.harms_disks, plan.bug) = (Hold::Durable, false, Some(bug));
 }
 
@@ -124,6 +137,50 @@ fn committers_finds_two_primaries() {
 #[test]
 fn halted_finds_a_controller_that_elects_the_shortest_log() {
     finds("halted", |plan| three(plan, Bug::ElectsShortest));
+}
+
+#[test]
+fn elected_finds_too_few_answers() {
+    finds("elected", |plan| three(plan, Bug::ElectsTooSoon));
+}
+
+#[test]
+fn lost_finds_too_few_answers() {
+    finds("lost", |plan| three(plan, Bug::ElectsTooSoon));
+}
+
+#[test]
+fn elected_finds_a_hand_over_to_the_shortest_log() {
+    finds("elected", |plan| three(plan, Bug::HandsOverToShortest));
+}
+
+/// Five nodes, so that replicas can move.
+fn five(plan: &mut Plan, bug: Bug) {
+    three(plan, bug);
+    plan.node_count = 5;
+}
+
+#[test]
+fn lost_finds_a_move_that_ends_before_the_new_replica_is_in_sync() {
+    finds("lost", |plan| five(plan, Bug::MovesTooSoon));
+}
+
+#[test]
+fn placed_finds_a_move_that_ends_before_the_new_replica_is_in_sync() {
+    finds("placed", |plan| five(plan, Bug::MovesTooSoon));
+}
+
+#[test]
+fn placed_finds_a_drain_that_leaves_too_few() {
+    finds("placed", |plan| {
+        three(plan, Bug::DrainsAtOnce);
+        plan.quorum = 3;
+    });
+}
+
+#[test]
+fn kept_finds_a_start_that_takes_nothing_up() {
+    finds("kept", |plan| three(plan, Bug::ForgetsWrites));
 }
 
 #[test]

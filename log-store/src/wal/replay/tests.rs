@@ -281,3 +281,30 @@ fn what_a_later_run_tells_counts_alone() {
     let found = replay_runs(&[&[(&earlier, false)], &[(&later, true), (&after, false)]]);
     assert_eq!(bases(&found), [0, 1, 1, 2]);
 }
+
+#[test]
+fn what_is_made_again_is_a_log_of_its_own() {
+    let before = [state_of(EntryKind::State, 3, 0, false), batch_at(0), batch_at(1)];
+    let mut over = state_of(EntryKind::State, 5, 0, true);
+    over.0.offset_count = frame::DELETION_OVER;
+    let (gone, over, after) = ([state_of(EntryKind::State, 4, 0, true)], [over], [batch_at(0)]);
+    let found = replay_runs(&[&[(&before, false), (&gone, false)]]);
+    assert!(found.deleted && found.batches.is_empty());
+    let found = replay_runs(&[&[(&before, false), (&gone, false), (&over, false)]]);
+    assert!(found.is_nothing());
+    let again: [Told<'_>; 4] = [(&before, false), (&gone, false), (&over, false), (&after, false)];
+    let found = replay_runs(&[&again]);
+    assert_eq!((found.deleted, bases(&found), found.state.as_ref()), (false, vec![0], None));
+    // An earlier run knows the log that is gone.
+    let found = replay_runs(&[&again[..1], &again[1..]]);
+    assert_eq!((found.deleted, bases(&found), found.version()), (false, vec![0], 5));
+    // Another core has made it again.
+    let found = replay_runs(&[&again[3..], &again[1..3]]);
+    assert_eq!((found.deleted, bases(&found)), (false, vec![0]));
+    // A start has deleted it to the end, and the next one finds both.
+    let found = replay_runs(&[&again[..2], &again[2..3]]);
+    assert!(found.deleted);
+    // The record is damaged, its place in the table is not.
+    let found = replay_runs(&[&[again[0], (&gone, true), (&over, true), again[3]]]);
+    assert_eq!((found.deleted, bases(&found)), (false, vec![0]));
+}

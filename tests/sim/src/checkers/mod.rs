@@ -2,8 +2,11 @@
 
 mod committers;
 mod diverged;
+mod elected;
 mod halted;
+mod kept;
 mod lost;
+mod placed;
 mod reordered;
 mod stuck;
 mod unseen;
@@ -47,11 +50,19 @@ pub struct Checkers {
     pub findings: Vec<Finding>,
     committers: BTreeMap<(TopicPartition, Epoch), (NodeId, Life)>,
     ledger: diverged::Ledger,
+    answers: elected::Answers,
+    /// The only checker whose findings count.
+    only: Option<&'static str>,
 }
 
 impl Checkers {
+    /// Checkers that have seen nothing.
+    pub fn new(only: Option<&'static str>) -> Checkers {
+        Checkers { only, ..Checkers::default() }
+    }
+
     fn found(&mut self, checker: &'static str, partition: TopicPartition, what: String) {
-        if self.findings.len() < 20 {
+        if self.findings.len() < 20 && self.only.is_none_or(|only| only == checker) {
             self.findings.push(Finding { checker, partition, what });
         }
     }
