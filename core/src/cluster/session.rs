@@ -55,6 +55,8 @@ pub struct Session<D: Disk> {
     life: Cell<u32>,
     metadata: Rc<MetadataService<D>>,
     transport: Rc<PeerTransport>,
+    /// Whether nodes that came get their share while this node leads the metadata.
+    fills: Cell<bool>,
     began: Instant,
     notes: RefCell<Notes>,
     is_leaving: Cell<bool>,
@@ -101,6 +103,7 @@ impl<D: Disk> Session<D> {
             life: Cell::new(0),
             metadata,
             transport,
+            fills: Cell::new(true),
             began: Instant::now(),
             notes: RefCell::default(),
             is_leaving: Cell::new(false),
@@ -116,6 +119,11 @@ impl<D: Disk> Session<D> {
             door: RefCell::new(None),
             answer: RefCell::new(None),
         })
+    }
+
+    /// Whether nodes that came get their share while this node leads the metadata. They do, unless told otherwise.
+    pub fn fill_new_nodes(&self, fills: bool) {
+        self.fills.set(fills);
     }
 
     /// Peers come in here.
@@ -348,7 +356,7 @@ impl<D: Disk> Session<D> {
         let mut controller = self.controller.borrow_mut();
         if controller.as_ref().is_none_or(|(of, _)| *of != term) {
             let before = self.led_before.get().filter(|node| *node != self.node);
-            *controller = Some((term, Controller::new(now, before)));
+            *controller = Some((term, Controller::new(now, before).filling(self.fills.get())));
         }
         let is_urgent = controller.as_mut().is_some_and(|(_, controller)| controller.hear(now, tell));
         if is_urgent {
@@ -445,10 +453,16 @@ impl<D: Disk> Session<D> {
                         self.count_elections(0, 1);
                     }
                 }
+                Command::Rebalance { moves } => {
+                    tracing::info!(count = moves.len(), "partitions move to other nodes");
+                }
+                Command::EndFilling { nodes } => {
+                    tracing::info!(?nodes, "these nodes have their share of the partitions");
+                }
                 _ => {}
             }
             if let Err(error) = self.metadata.submit(command).await {
-                tracing::warn!(%error, "an election is decided again");
+                tracing::warn!(%error, "an election or a move is decided again");
             }
         }
     }

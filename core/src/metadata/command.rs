@@ -9,11 +9,12 @@ use heddle_proto::ids::{NodeId, TopicId};
 
 use super::{
     elections::{self, Elected, Election, InSyncChange},
+    filling,
     image::{ClusterImage, NodeImage, PartitionImage, PortMode, ReplicaSlot, TopicImage},
     name::check_topic_name,
     placing,
     quota::QuotaChange,
-    reassign::{self, Finished},
+    reassign::{self, Finished, Move},
     topic_config::TopicConfig,
 };
 
@@ -121,7 +122,7 @@ pub enum Command {
         /// Which.
         changes: Vec<InSyncChange>,
     },
-    /// Moves the replicas of a partition.
+    /// Moves the replicas of a partition, as an operator wants it.
     Reassign {
         /// The topic's name.
         topic: String,
@@ -146,6 +147,16 @@ pub enum Command {
     RemoveNode {
         /// The node's id.
         node: u32,
+    },
+    /// Moves replicas of partitions, as the cluster itself wants it.
+    Rebalance {
+        /// Which.
+        moves: Vec<Move>,
+    },
+    /// Nodes that came have their share.
+    EndFilling {
+        /// Which.
+        nodes: Vec<u32>,
     },
 }
 
@@ -222,6 +233,9 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
         }
         Command::StartNode { node, host, port, core_count, port_mode, peer_address, rack } => {
             let life = image.nodes.get(node).map_or(0, |before| before.life) + 1;
+            if !image.nodes.contains_key(node) {
+                filling::came(image, *node);
+            }
             let started = NodeImage {
                 id: NodeId::new(*node),
                 host: host.clone(),
@@ -256,6 +270,7 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
                 .remove(name.as_str())
                 .ok_or_else(|| MetadataError::UnknownTopic(name.clone()))?;
             image.topics_by_id.remove(&topic.id);
+            filling::forget(image, topic.id);
             image.deleting.insert(topic.id, image.nodes.keys().copied().collect());
             Ok(Outcome::Topic(topic.id))
         }
@@ -283,6 +298,8 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
         Command::FinishReassign { finished } => Ok(reassign::finish(image, finished)),
         Command::DrainNode { node, is_draining } => placing::drain(image, *node, *is_draining),
         Command::RemoveNode { node } => placing::remove(image, *node),
+        Command::Rebalance { moves } => Ok(reassign::rebalance(image, moves)),
+        Command::EndFilling { nodes } => Ok(filling::end(image, nodes)),
     }
 }
 

@@ -178,6 +178,10 @@ pub struct ClusterImage {
     pub nodes: BTreeMap<u32, Arc<NodeImage>>,
     /// Nodes that are to give all they have away and get nothing.
     pub draining: BTreeSet<u32>,
+    /// Nodes that came and have not got their share yet of what was there before them.
+    pub filling: BTreeSet<u32>,
+    /// Partitions that an operator has placed while nodes fill: they stay there.
+    pub placed_by_hand: BTreeSet<TopicPartition>,
     /// Topics by name.
     pub topics: BTreeMap<Arc<str>, Arc<TopicImage>>,
     /// The same topics by id.

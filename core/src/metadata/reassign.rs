@@ -11,6 +11,7 @@ use heddle_proto::ids::TopicId;
 use super::{
     command::{MetadataError, Outcome, put},
     elections::edit,
+    filling,
     image::{ClusterImage, PartitionImage, ReplicaSlot, TopicImage},
 };
 
@@ -23,6 +24,19 @@ pub struct Finished {
     pub partition: u32,
     /// The nodes where it was to go, as the proposer knew them: if they are others by now, it is not over.
     pub target: Vec<u32>,
+}
+
+/// A move that the cluster itself wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The topic's id.
+    pub topic: TopicId,
+    /// The partition's index.
+    pub partition: u32,
+    /// The nodes where it was to be, as the proposer knew them: if they are others by now, somebody else has placed it.
+    pub from: Vec<u32>,
+    /// Where its replicas are to be, the preferred primary first.
+    pub target: Vec<ReplicaSlot>,
 }
 
 impl PartitionImage {
@@ -59,6 +73,11 @@ impl PartitionImage {
     /// Whether a replica has to give up the leadership, because it goes and all that stay are in sync.
     pub fn must_yield(&self, node: u32) -> bool {
         has(&self.leaving, node) || self.has_moved() && !has(&self.target, node)
+    }
+
+    /// These replicas, with the slots that they have where they are known.
+    fn known(&self, replicas: &[ReplicaSlot]) -> Vec<ReplicaSlot> {
+        replicas.iter().map(|replica| *self.replica_on(replica.node).unwrap_or(replica)).collect()
     }
 
     /// Sets out for other replicas. Who is in sync and not among them any more is kept as one that leaves.
@@ -111,8 +130,7 @@ pub(super) fn begin(
     match target {
         Some(target) => {
             check(image, partition, target).map_err(MetadataError::InvalidAssignment)?;
-            let known = |replica: &ReplicaSlot| *partition.replica_on(replica.node).unwrap_or(replica);
-            moved.move_to(target.iter().map(known).collect());
+            moved.move_to(partition.known(target));
         }
         None if partition.is_moving() => moved.move_to(partition.origin.clone()),
         None => return Err(MetadataError::NothingMoves(name.to_owned(), index)),
@@ -121,7 +139,27 @@ pub(super) fn begin(
     topic.partitions[index as usize] = moved;
     let id = topic.id;
     put(image, topic);
+    filling::placed(image, id, index);
     Ok(Outcome::Topic(id))
+}
+
+/// Begins moves that the cluster itself wants. What has been placed otherwise meanwhile, or cannot go there any more, stays.
+pub(super) fn rebalance(image: &mut ClusterImage, moves: &[Move]) -> Outcome {
+    let is_due = |it: &&Move| {
+        let partition = image.topic_by_id(it.topic)?.partitions.get(it.partition as usize)?;
+        let is_there = partition.wanted().iter().map(|replica| replica.node).eq(it.from.iter().copied());
+        is_there.then(|| check(image, partition, &it.target).ok())?
+    };
+    let due: Vec<&Move> = moves.iter().filter(|it| is_due(it).is_some()).collect();
+    edit(
+        image,
+        &due,
+        |it| (it.topic, it.partition),
+        |partition, it| {
+            let target = partition.known(&it.target);
+            partition.move_to(target);
+        },
+    )
 }
 
 fn check(image: &ClusterImage, partition: &PartitionImage, target: &[ReplicaSlot]) -> Result<(), String> {

@@ -10,7 +10,7 @@ use crate::{
         elections::{Elected, Election, InSyncChange},
         image::ReplicaSlot,
         quota::{Entity, Limited, QuotaChange, Who},
-        reassign::Finished,
+        reassign::{Finished, Move},
     },
 };
 
@@ -32,6 +32,8 @@ enum_fields!(Command {
     14 => FinishReassign { finished },
     15 => DrainNode { node, is_draining },
     16 => RemoveNode { node },
+    17 => Rebalance { moves },
+    18 => EndFilling { nodes },
 });
 
 enum_fields!(Outcome {
@@ -64,6 +66,7 @@ struct_fields!(Election { topic, partition, after });
 struct_fields!(Elected { topic, partition, epoch, leader, life, is_lossy });
 struct_fields!(InSyncChange { topic, partition, epoch, version, from, members });
 struct_fields!(Finished { topic, partition, target });
+struct_fields!(Move { topic, partition, from, target });
 struct_fields!(Entity { user, client });
 struct_fields!(QuotaChange { entity, changes });
 
@@ -149,6 +152,15 @@ mod tests {
             },
             Command::DrainNode { node: 4, is_draining: true },
             Command::RemoveNode { node: 4 },
+            Command::Rebalance {
+                moves: vec![Move {
+                    topic: TopicId::new([3; 16]),
+                    partition: 1,
+                    from: vec![1, 2],
+                    target: vec![ReplicaSlot { node: 4, slot: 2 }],
+                }],
+            },
+            Command::EndFilling { nodes: vec![4, 5] },
         ]
     }
 
