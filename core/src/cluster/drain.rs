@@ -8,11 +8,11 @@ use crate::metadata::{ClusterImage, Command, PartitionImage, placing};
 
 /// The next moves away from nodes that are drained, as many as may begin now. Nodes that are not alive get nothing.
 pub fn next_moves(image: &ClusterImage, is_alive: impl Fn(u32) -> bool) -> Option<Command> {
-    let free = moves::free(image);
+    let free = moves::free(image, &is_alive);
     if free == 0 || !holds_anything(image) {
         return None;
     }
-    let plan = placement::rebalance(&moves::nodes(image, is_alive), &placing::existing(image));
+    let plan = placement::rebalance(&moves::nodes(image, &is_alive), &placing::existing(image));
     let drains = |node: &NodeId| image.draining.contains(&node.get());
     // Who is to lead what can change along with it: that copies nothing.
     let is_order_alone = |change: &Change| change.added().next().is_none();
@@ -24,7 +24,9 @@ pub fn next_moves(image: &ClusterImage, is_alive: impl Fn(u32) -> bool) -> Optio
         if moves::goes_to_drained(image, partition) {
             return Some(turned_round(image, partition, change));
         }
-        (partition.is_replicated() && !partition.is_moving()).then_some(change)
+        // What lies on dead nodes alone cannot be copied before one of them is back, and is not to take the place of others.
+        let can_begin = !partition.is_moving() && partition.isr.iter().any(|node| is_alive(*node));
+        can_begin.then_some(change)
     });
     moves::command(image, due.take(free))
 }
@@ -39,8 +41,7 @@ fn turned_round(image: &ClusterImage, partition: &PartitionImage, change: Change
 }
 
 fn holds_anything(image: &ClusterImage) -> bool {
-    let drains = |partition: &PartitionImage| {
-        partition.is_replicated() && partition.wanted().iter().any(|it| image.draining.contains(&it.node))
-    };
+    let drains =
+        |partition: &PartitionImage| partition.wanted().iter().any(|it| image.draining.contains(&it.node));
     image.topics.values().flat_map(|topic| &topic.partitions).any(drains)
 }

@@ -18,14 +18,14 @@ pub fn next(
     is_alive: impl Fn(u32) -> bool,
     has_settled: impl Fn(u32) -> bool,
 ) -> Option<Command> {
-    let free = moves::free(image);
+    let free = moves::free(image, &is_alive);
     let settled: Vec<u32> = image.filling.iter().copied().filter(|node| has_settled(*node)).collect();
     if free == 0 || settled.is_empty() {
         return None;
     }
     let newcomers: BTreeSet<NodeId> = settled.iter().copied().map(NodeId::new).collect();
     let (nodes, existing) = (moves::nodes(image, &is_alive), placing::existing(image));
-    let is_open = |at: &TopicPartition| !image.placed_by_hand.contains(at) && find(image, at).is_replicated();
+    let is_open = |at: &TopicPartition| !image.placed_by_hand.contains(at);
     let can_begin = |at: &TopicPartition| is_open(at) && is_well(find(image, at), &is_alive);
     let changes = placement::fill(&nodes, &existing, &newcomers, can_begin, free);
     if !changes.is_empty() {

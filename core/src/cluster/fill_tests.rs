@@ -11,7 +11,7 @@ use heddle_replication::{leadership::SealAnswer, message::Life};
 use super::*;
 use crate::{
     cluster::{controller::Controller, message::Tell, moves::MOVES_AT_ONCE_MAX, note::Sealed},
-    metadata::{PortMode, ReplicaSlot, command::apply, elections::InSyncChange, snapshot::Snapshot},
+    metadata::{ReplicaSlot, command::apply, elections::InSyncChange, snapshot::Snapshot},
 };
 
 const TOPIC: TopicId = TopicId::new([9; 16]);
@@ -65,15 +65,7 @@ impl Cluster {
     }
 
     fn start(&mut self, node: u32) {
-        self.apply(&Command::StartNode {
-            node,
-            host: "h".into(),
-            port: 1,
-            core_count: 2,
-            port_mode: PortMode::PerCore,
-            peer_address: String::new(),
-            rack: String::new(),
-        });
+        self.apply(&Command::start(node));
         self.alive.insert(node);
     }
 
@@ -326,4 +318,41 @@ fn nodes_that_come_when_there_is_nothing_and_a_controller_that_is_told_not_to_mo
     cluster.start(4);
     cluster.run(60 * SECOND);
     assert_eq!((cluster.held(4), cluster.image.filling.contains(&4)), (0, true));
+}
+
+#[test]
+fn partitions_with_one_replica_are_shared_and_drained_too() {
+    let mut cluster = cluster(2, 10, 1);
+    cluster.start(3);
+    cluster.run(60 * SECOND);
+    assert_eq!((cluster.held(3), cluster.led(3), cluster.moved.len()), (3, 3, 3));
+    assert!(cluster.image.filling.is_empty());
+    cluster.alive.remove(&2);
+    cluster.run(SECOND);
+    cluster.apply(&Command::DrainNode { node: 1, is_draining: true });
+    cluster.apply(&Command::DrainNode { node: 2, is_draining: true });
+    cluster.run(60 * SECOND);
+    assert!(cluster.held(2) > 0 && !cluster.partitions().iter().any(PartitionImage::is_moving));
+    assert_eq!(cluster.held(1), 0, "what lies on a dead node alone is in nobody's way");
+    cluster.start(2);
+    cluster.run(60 * SECOND);
+    assert_eq!((cluster.held(2), cluster.led(3)), (0, 10));
+    assert!(cluster.partitions().iter().all(|it| it.replicas.len() == 1));
+}
+
+#[test]
+fn moves_that_wait_for_a_dead_node_are_in_nobodys_way() {
+    let mut cluster = cluster(4, 100, 1);
+    cluster.apply(&Command::DrainNode { node: 1, is_draining: true });
+    cluster.run(2 * TICK);
+    let moving = |cluster: &Cluster| cluster.partitions().iter().filter(|it| it.is_moving()).count();
+    assert_eq!(moving(&cluster), MOVES_AT_ONCE_MAX);
+    cluster.alive.remove(&1);
+    cluster.run(SECOND);
+    cluster.apply(&Command::DrainNode { node: 2, is_draining: true });
+    cluster.run(60 * SECOND);
+    assert_eq!((cluster.held(2), moving(&cluster)), (0, MOVES_AT_ONCE_MAX));
+    cluster.start(1);
+    cluster.run(60 * SECOND);
+    assert_eq!((cluster.held(1), moving(&cluster)), (0, 0));
 }

@@ -12,12 +12,16 @@ use crate::metadata::{
 /// The most partitions that move at once, whoever began it: each copies its records.
 pub const MOVES_AT_ONCE_MAX: usize = 20;
 
-/// How many more partitions may begin to move now. Those on their way to a node that is drained by now do not count: they
-/// turn round.
-pub fn free(image: &ClusterImage) -> usize {
+/// How many more partitions may begin to move now. Moves that wait for a dead node do not count, nor those on their way to a
+/// node that is drained by now: they turn round.
+pub fn free(image: &ClusterImage, is_alive: impl Fn(u32) -> bool) -> usize {
+    let goes_on = |partition: &PartitionImage| {
+        partition.isr.iter().any(|node| is_alive(*node))
+            && partition.adding().all(|replica| is_alive(replica.node))
+            && !goes_to_drained(image, partition)
+    };
     let partitions = image.topics.values().flat_map(|topic| &topic.partitions);
-    let moving = partitions.filter(|it| it.is_moving() && !goes_to_drained(image, it));
-    MOVES_AT_ONCE_MAX.saturating_sub(moving.count())
+    MOVES_AT_ONCE_MAX.saturating_sub(partitions.filter(|it| it.is_moving() && goes_on(it)).count())
 }
 
 /// Whether a move under way takes a replica to a node that is drained.

@@ -1,6 +1,8 @@
 //! What the replicas of a core have to say to whoever decides about them.
 
-use heddle_proto::ids::{Epoch, Offset, TopicPartition};
+use std::collections::BTreeSet;
+
+use heddle_proto::ids::{Epoch, NodeId, Offset, TopicPartition};
 use heddle_replication::{
     leadership::{Change, SealAnswer},
     message::Life,
@@ -8,7 +10,7 @@ use heddle_replication::{
 
 use crate::{
     fields::{DecodeError, Field, Reader, struct_fields},
-    metadata::elections::InSyncChange,
+    metadata::elections::{InSyncChange, QuorumChange},
 };
 
 /// One thing that a replica says.
@@ -18,6 +20,8 @@ pub enum Note {
     Sealed(Sealed),
     /// It leads, and wants another in-sync set.
     Change(InSyncChange),
+    /// It leads, and wants another commit quorum.
+    ChangeQuorum(QuorumChange),
     /// It leads, and cannot go on.
     NeedsElection(Wish),
 }
@@ -42,16 +46,17 @@ pub struct Wish {
     pub epoch: i32,
 }
 
-/// The change of a partition's in-sync set, as a command takes it.
-pub fn change(at: TopicPartition, change: &Change) -> InSyncChange {
-    InSyncChange {
-        topic: at.topic,
-        partition: at.partition.get(),
-        epoch: change.epoch.get(),
-        version: change.from.version,
-        from: change.from.members.iter().map(|node| node.get()).collect(),
-        members: change.members.iter().map(|node| node.get()).collect(),
+/// The change of a partition's in-sync set or commit quorum, as a command takes it.
+pub fn change(at: TopicPartition, change: &Change) -> Note {
+    let ids = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|node| node.get()).collect();
+    let (topic, partition, epoch) = (at.topic, at.partition.get(), change.epoch.get());
+    let (version, from) = (change.from.version, ids(&change.from.members));
+    if change.quorum == change.from.quorum {
+        let members = ids(&change.members);
+        return Note::Change(InSyncChange { topic, partition, epoch, version, from, members });
     }
+    let quorum = u16::try_from(change.quorum).unwrap_or(u16::MAX);
+    Note::ChangeQuorum(QuorumChange { topic, partition, epoch, version, from, quorum })
 }
 
 struct_fields!(Sealed { at, epoch, answer });

@@ -14,7 +14,7 @@ use futures_lite::future;
 use heddle_log_store::Disk;
 use heddle_proto::{
     error::ErrorCode,
-    ids::{NodeId, TopicPartition},
+    ids::{NodeId, PartitionIndex, TopicId, TopicPartition},
 };
 use heddle_replication_transport::Door;
 
@@ -28,7 +28,7 @@ use super::{
 use crate::{
     metadata::{
         ClusterImage, Command, PartitionImage,
-        elections::InSyncChange,
+        elections::{InSyncChange, QuorumChange},
         peers::PeerTransport,
         raft::{ChangeError, types::Id},
         service::MetadataService,
@@ -89,6 +89,7 @@ struct Notes {
     sealed: BTreeMap<TopicPartition, Sealed>,
     wishes: BTreeMap<TopicPartition, Wish>,
     changes: BTreeMap<TopicPartition, InSyncChange>,
+    quorum_changes: BTreeMap<TopicPartition, QuorumChange>,
     /// What has not been said since it came, or since the leader changed.
     unsaid: BTreeSet<TopicPartition>,
     said_to: Option<NodeId>,
@@ -204,8 +205,11 @@ impl<D: Disk> Session<D> {
                     self.tell_now.borrow().fire();
                 }
                 Note::Change(change) => {
-                    let partition = heddle_proto::ids::PartitionIndex::new(change.partition);
-                    notes.changes.insert(TopicPartition::new(change.topic, partition), change);
+                    notes.changes.insert(place(change.topic, change.partition), change);
+                    self.change_now.borrow().fire();
+                }
+                Note::ChangeQuorum(change) => {
+                    notes.quorum_changes.insert(place(change.topic, change.partition), change);
                     self.change_now.borrow().fire();
                 }
             }
@@ -398,18 +402,23 @@ impl<D: Disk> Session<D> {
         controller.as_ref().is_some_and(|(_, controller)| controller.is_alive(self.now(), node))
     }
 
-    /// Proposes the changes of in-sync sets that primaries of this node want, until [`Session::stop`].
+    /// Proposes the changes of in-sync sets and quorums that primaries of this node want, until [`Session::stop`].
     pub async fn change_in_sync(&self) {
         while !self.is_stopped.get() {
-            let changes: Vec<InSyncChange> = {
+            let (changes, quorum_changes) = {
                 let mut notes = self.notes.borrow_mut();
                 notes.forget(&self.metadata.image());
-                notes.changes.values().cloned().collect()
+                let changes: Vec<InSyncChange> = notes.changes.values().cloned().collect();
+                let quorum_changes: Vec<QuorumChange> = notes.quorum_changes.values().cloned().collect();
+                (changes, quorum_changes)
             };
-            if !changes.is_empty()
-                && let Err(error) = self.metadata.submit(Command::ChangeInSync { changes }).await
-            {
-                tracing::debug!(%error, "in-sync sets stay as they are for now");
+            let in_sync = (!changes.is_empty()).then_some(Command::ChangeInSync { changes });
+            let quorums =
+                (!quorum_changes.is_empty()).then_some(Command::ChangeQuorum { changes: quorum_changes });
+            for command in in_sync.into_iter().chain(quorums) {
+                if let Err(error) = self.metadata.submit(command).await {
+                    tracing::debug!(%error, "in-sync sets stay as they are for now");
+                }
             }
             wait(&self.change_now, SAY_AGAIN).await;
         }
@@ -549,10 +558,16 @@ impl Notes {
             find(at).is_none_or(|it| it.newest_epoch().get() <= sealed.epoch && it.epoch < sealed.epoch)
         });
         self.wishes.retain(|at, wish| find(at).is_none_or(|it| it.epoch <= wish.epoch && it.electing == 0));
-        self.changes.retain(|at, change| {
-            find(at).is_some_and(|it| it.epoch == change.epoch && it.isr_version == change.version)
-        });
+        let is_due = |at: &TopicPartition, epoch: i32, version: u32| {
+            find(at).is_some_and(|it| it.epoch == epoch && it.isr_version == version)
+        };
+        self.changes.retain(|at, change| is_due(at, change.epoch, change.version));
+        self.quorum_changes.retain(|at, change| is_due(at, change.epoch, change.version));
     }
+}
+
+fn place(topic: TopicId, partition: u32) -> TopicPartition {
+    TopicPartition::new(topic, PartitionIndex::new(partition))
 }
 
 /// Waits for an event, which is then new again, but not longer than this.

@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use heddle_proto::ids::{NodeId, TopicId};
 
 use super::{
-    elections::{self, Elected, Election, InSyncChange},
+    elections::{self, Elected, Election, InSyncChange, QuorumChange},
     filling,
     image::{ClusterImage, NodeImage, PartitionImage, PortMode, ReplicaSlot, TopicImage},
     name::check_topic_name,
@@ -158,6 +158,27 @@ pub enum Command {
         /// Which.
         nodes: Vec<u32>,
     },
+    /// Primaries want other commit quorums.
+    ChangeQuorum {
+        /// Which.
+        changes: Vec<QuorumChange>,
+    },
+}
+
+#[cfg(test)]
+impl Command {
+    /// A node starts that nobody is to reach.
+    pub fn start(node: u32) -> Command {
+        Command::StartNode {
+            node,
+            host: "h".into(),
+            port: 1,
+            core_count: 2,
+            port_mode: PortMode::PerCore,
+            peer_address: String::new(),
+            rack: String::new(),
+        }
+    }
 }
 
 /// What a command that was applied answers.
@@ -300,6 +321,7 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
         Command::RemoveNode { node } => placing::remove(image, *node),
         Command::Rebalance { moves } => Ok(reassign::rebalance(image, moves)),
         Command::EndFilling { nodes } => Ok(filling::end(image, nodes)),
+        Command::ChangeQuorum { changes } => Ok(elections::change_quorums(image, changes)),
     }
 }
 
@@ -430,15 +452,10 @@ fn alter_topic(
 fn put_config(image: &mut ClusterImage, mut changed: TopicImage) -> Result<Outcome, MetadataError> {
     changed.config = TopicConfig::parse(&changed.overrides).map_err(MetadataError::InvalidConfig)?;
     let factor = changed.partitions.first().map_or(1, |partition| partition.wanted().len() as u16);
-    check_replicas(image, factor, &changed.config)?;
-    if let Some(first) = changed.partitions.first()
-        && first.is_replicated()
-        && first.quorum != changed.config.commit_quorum
-    {
-        return Err(MetadataError::InvalidConfig(format!(
-            "min.insync.replicas of a topic with several replicas stays what it was at its creation, {}",
-            first.quorum
-        )));
+    // A topic that was given fewer replicas may go on asking for more.
+    let asked_before = image.topic(&changed.name).map(|topic| topic.config.commit_quorum);
+    if asked_before != Some(changed.config.commit_quorum) {
+        check_replicas(image, factor, &changed.config)?;
     }
     let id = changed.id;
     put(image, changed);

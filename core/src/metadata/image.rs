@@ -107,7 +107,8 @@ pub struct PartitionImage {
     pub isr: Vec<u32>,
     /// Rises with every change of the in-sync replicas.
     pub isr_version: u32,
-    /// So many in-sync replicas hold what is committed (`min.insync.replicas` as it was when the topic was made).
+    /// So many in-sync replicas hold what is committed: what `min.insync.replicas` says as soon as the primary has seen to it,
+    /// and at most as many as there are.
     pub quorum: u16,
     /// Node id of the primary; [`NOBODY`] before the first election.
     pub leader: u32,

@@ -12,7 +12,7 @@ use std::{
 };
 
 use heddle_log_store::{Disk, Log, StorageError};
-use heddle_proto::ids::{CoreId, NodeId, PartitionIndex, TopicPartition};
+use heddle_proto::ids::{CoreId, Epoch, NodeId, PartitionIndex, TopicPartition};
 use heddle_replication::{
     history::History,
     message::Life,
@@ -29,7 +29,10 @@ use super::{Shard, request::CoreRequest};
 use crate::{
     cluster::note::{self, Note, Sealed, Wish},
     fatal::{Fatal, fatal},
-    metadata::{ClusterImage, Durability, NodeImage, PartitionImage, TopicImage, image::core_of},
+    metadata::{
+        ClusterImage, Durability, NodeImage, PartitionImage, TopicImage,
+        image::{NOBODY, core_of},
+    },
     partition::Partition,
     runtime::{Queue, signals, time::sleep},
 };
@@ -44,6 +47,11 @@ const MEND_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked for clients that wait for replicas which are not in sync any more.
 const STARVED_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a backup goes on taking records in an election where the primary alone commits. Such an election cannot end
+/// without the primary's answer, and none of the others can win it without all that the primary has taken until it heard of
+/// it. Shorter than elections wait for answers.
+const SEALS_AFTER: Duration = Duration::from_millis(150);
+
 /// A backup further behind than this many records catches up within the budget for that.
 const CATCH_UP_RECORDS_MAX: i64 = 10_000;
 
@@ -57,6 +65,8 @@ pub struct Replicas<D: Disk + 'static> {
     at_start: Arc<ClusterImage>,
     /// What each replica was last told.
     told: RefCell<BTreeMap<TopicPartition, PartitionImage>>,
+    /// And how many replicas are to hold what is committed.
+    required: RefCell<BTreeMap<TopicPartition, u16>>,
     needed: RefCell<BTreeMap<Peer, String>>,
     /// Logs of which the disk had lost something when this life began.
     damaged: RefCell<BTreeSet<TopicPartition>>,
@@ -90,6 +100,7 @@ impl<D: Disk + 'static> Replicas<D> {
             peers: RefCell::default(),
             at_start,
             told: RefCell::default(),
+            required: RefCell::default(),
             needed: RefCell::default(),
             damaged: RefCell::default(),
             stopped: Cell::new(0),
@@ -145,8 +156,8 @@ impl<D: Disk + 'static> Shard<D> {
         let image = self.image();
         for at in self.store.recovered() {
             let topic = image.topic_by_id(at.topic);
-            let Some(topic) =
-                topic.filter(|topic| topic.partition(at.partition).is_some_and(|it| it.is_replicated()))
+            let is_mended = |partition: &PartitionImage| partition.has_others_in_sync(self.node.get());
+            let Some(topic) = topic.filter(|topic| topic.partition(at.partition).is_some_and(is_mended))
             else {
                 continue;
             };
@@ -164,6 +175,13 @@ impl<D: Disk + 'static> Shard<D> {
             }
         }
         Ok(())
+    }
+
+    /// Whether other nodes are sure to have what a replica here has.
+    fn has_others_in_sync(&self, at: TopicPartition) -> bool {
+        let image = self.image();
+        let partition = image.topic_by_id(at.topic).and_then(|topic| topic.partition(at.partition));
+        partition.is_some_and(|partition| partition.has_others_in_sync(self.node.get()))
     }
 
     /// Every replica leaves what it has in good order; returns when they have, or after `patience`.
@@ -203,12 +221,17 @@ impl<D: Disk + 'static> Shard<D> {
                     self.tell_replica(&image, topic, at, partition, told.as_ref());
                     self.replicas.told.borrow_mut().insert(at, partition.clone());
                 }
+                let required = partition.required_quorum(topic.config.commit_quorum);
+                if self.replicas.required.borrow_mut().insert(at, required) != Some(required) {
+                    self.replicas.runner.with(|driver, _| driver.require(at, usize::from(required)));
+                }
             }
         }
         let gone: Vec<TopicPartition> =
             self.replicas.told.borrow().keys().filter(|at| !here.contains(at)).copied().collect();
         for at in &gone {
             self.replicas.told.borrow_mut().remove(at);
+            self.replicas.required.borrow_mut().remove(at);
             self.replicas.runner.with(|driver, _| driver.remove(*at));
         }
         self.delete_moved(gone);
@@ -262,6 +285,7 @@ impl<D: Disk + 'static> Shard<D> {
         let place = place(image, topic, partition);
         let opened = self.partitions.borrow().get(&at).cloned();
         let opened = opened.unwrap_or_else(|| self.open(at));
+        opened.replicate(self.replicas.runner.clone());
         let leads = self.leads(partition);
         if !leads {
             // Nobody waits for what this replica may not commit any more.
@@ -280,10 +304,25 @@ impl<D: Disk + 'static> Shard<D> {
             partition.electing().filter(|epoch| before.is_none_or(|it| it.electing() != Some(*epoch)))
             && partition.isr.contains(&self.node.get())
         {
-            self.replicas.runner.with(|driver, now| driver.seal(now, at, epoch));
+            self.seal(partition, at, epoch);
         }
         opened.lead(leads);
         opened.admit(self.replicas.is_in_touch.get());
+    }
+
+    /// Promises an epoch: at once, or as a backup after what its primary is still sending.
+    fn seal(self: &Rc<Self>, partition: &PartitionImage, at: TopicPartition, epoch: Epoch) {
+        if [self.node.get(), NOBODY].contains(&partition.leader) || partition.quorum > 1 {
+            return self.replicas.runner.with(|driver, now| driver.seal(now, at, epoch));
+        }
+        let shard = self.clone();
+        self.queues.spawn(Queue::Hot, async move {
+            sleep(SEALS_AFTER).await;
+            let is_due = |told: &PartitionImage| told.electing() == Some(epoch);
+            if shard.replicas.told.borrow().get(&at).is_some_and(is_due) {
+                shard.replicas.runner.with(|driver, now| driver.seal(now, at, epoch));
+            }
+        });
     }
 
     /// Whether this node leads a partition in this life, and no election is under way.
@@ -317,7 +356,7 @@ impl<D: Disk + 'static> Shard<D> {
             cores,
             history: History::from_entries(opened.history()).unwrap_or_default(),
             is_damaged: log.damage().is_some() || self.replicas.damaged.borrow().contains(&at),
-            newest_epoch: before.map_or(heddle_proto::ids::Epoch::new(0), PartitionImage::newest_epoch),
+            newest_epoch: before.map_or(Epoch::new(0), PartitionImage::newest_epoch),
             was_led: before.is_some_and(|before| before.grant().primary.is_some()),
         };
         self.replicas.runner.with(|driver, now| driver.add(now, placement, log));
@@ -394,7 +433,7 @@ impl<D: Disk + 'static> Observer for ShardObserver<D> {
             Event::Answer(at, epoch, answer) => {
                 self.note(&shard, Note::Sealed(Sealed { at, epoch: epoch.get(), answer }));
             }
-            Event::Change(at, change) => self.note(&shard, Note::Change(note::change(at, &change))),
+            Event::Change(at, change) => self.note(&shard, note::change(at, &change)),
             Event::NeedElection(at) => {
                 let epoch = shard.replicas.told.borrow().get(&at).map_or(0, |partition| partition.epoch);
                 self.note(&shard, Note::NeedsElection(Wish { at, epoch }));
@@ -408,6 +447,9 @@ impl<D: Disk + 'static> Observer for ShardObserver<D> {
             }
             Event::Halted(at, fault) => {
                 tracing::error!(topic = %at.topic, partition = %at.partition, ?fault, "a replica is in contradiction with its cluster and takes part no more");
+            }
+            Event::Damaged(at, damage) if !shard.has_others_in_sync(at) => {
+                tracing::error!(topic = %at.topic, partition = %at.partition, offset = %damage.offset, "the log of a replica is damaged, and no other replica has what lies behind");
             }
             Event::Damaged(at, damage) => {
                 tracing::error!(topic = %at.topic, partition = %at.partition, offset = %damage.offset, "the log of a replica is damaged: this node hands over and starts anew, to mend it from another replica");

@@ -213,11 +213,16 @@ impl<D: Disk> Driver<D> {
         replicas: BTreeSet<NodeId>,
         cores: BTreeMap<NodeId, CoreId>,
     ) {
-        if let Some(hosted) = self.hosted.get_mut(&partition) {
+        if let Some(hosted) = self.disturb(partition) {
             hosted.place(replicas, cores);
-            if !std::mem::replace(&mut hosted.is_restless, true) {
-                self.restless.push(partition);
-            }
+        }
+    }
+
+    /// So many members of the in-sync set are to hold what is committed: a primary here sees to it as soon as that is safe
+    /// and there are as many.
+    pub fn require(&mut self, partition: TopicPartition, quorum: usize) {
+        if let Some(hosted) = self.disturb(partition) {
+            hosted.required = Some(quorum);
         }
     }
 
@@ -442,13 +447,19 @@ impl<D: Disk> Driver<D> {
         input: Input,
         carried: &[(Bytes, BatchHeader)],
     ) {
-        let Some(hosted) = self.hosted.get_mut(&partition) else { return };
-        if !std::mem::replace(&mut hosted.is_restless, true) {
-            self.restless.push(partition);
-        }
+        let Some(hosted) = self.disturb(partition) else { return };
         let mut out: Vec<Output> = Vec::new();
         hosted.replica.step(input, &mut out);
         self.perform_all(now, partition, out, carried);
+    }
+
+    /// The clock is to look at a partition the next time.
+    fn disturb(&mut self, partition: TopicPartition) -> Option<&mut Hosted<D>> {
+        let hosted = self.hosted.get_mut(&partition)?;
+        if !std::mem::replace(&mut hosted.is_restless, true) {
+            self.restless.push(partition);
+        }
+        Some(hosted)
     }
 
     pub(crate) fn partitions(&self) -> Vec<TopicPartition> {

@@ -7,7 +7,7 @@ use crate::{
     fields::{enum_fields, struct_fields},
     metadata::{
         command::{Command, MetadataError, Outcome},
-        elections::{Elected, Election, InSyncChange},
+        elections::{Elected, Election, InSyncChange, QuorumChange},
         image::ReplicaSlot,
         quota::{Entity, Limited, QuotaChange, Who},
         reassign::{Finished, Move},
@@ -34,6 +34,7 @@ enum_fields!(Command {
     16 => RemoveNode { node },
     17 => Rebalance { moves },
     18 => EndFilling { nodes },
+    19 => ChangeQuorum { changes },
 });
 
 enum_fields!(Outcome {
@@ -65,6 +66,7 @@ struct_fields!(ReplicaSlot { node, slot });
 struct_fields!(Election { topic, partition, after });
 struct_fields!(Elected { topic, partition, epoch, leader, life, is_lossy });
 struct_fields!(InSyncChange { topic, partition, epoch, version, from, members });
+struct_fields!(QuorumChange { topic, partition, epoch, version, from, quorum });
 struct_fields!(Finished { topic, partition, target });
 struct_fields!(Move { topic, partition, from, target });
 struct_fields!(Entity { user, client });
@@ -161,6 +163,16 @@ mod tests {
                 }],
             },
             Command::EndFilling { nodes: vec![4, 5] },
+            Command::ChangeQuorum {
+                changes: vec![QuorumChange {
+                    topic: TopicId::new([3; 16]),
+                    partition: 1,
+                    epoch: 8,
+                    version: 4,
+                    from: vec![1, 2],
+                    quorum: 2,
+                }],
+            },
         ]
     }
 
