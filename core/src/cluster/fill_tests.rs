@@ -234,25 +234,21 @@ fn what_an_operator_places_meanwhile_stays_there() {
     let mut cluster = cluster(3, 40, 3);
     cluster.start(4);
     cluster.run(8 * SECOND);
-    let on_newcomer = |cluster: &Cluster| -> Vec<u32> {
-        (0..40).filter(|index| cluster.replicas(*index).contains(&4)).collect()
-    };
-    let (back, taken_back) = match on_newcomer(&cluster)[..] {
-        [first, .., last] => (first, last),
-        _ => panic!("it has got something by now"),
-    };
-    cluster.reassign(back, Some(&[3, 2, 1]));
-    if cluster.partitions()[taken_back as usize].is_moving() {
-        cluster.reassign(taken_back, None);
-    } else {
-        cluster.reassign(taken_back, Some(&[2, 1, 3]));
+    let on_newcomer: Vec<u32> = (0..40).filter(|index| cluster.replicas(*index).contains(&4)).collect();
+    // More than the newcomer could make up for with what it has not had.
+    let taken: Vec<u32> = on_newcomer.into_iter().take(15).collect();
+    assert_eq!(taken.len(), 15);
+    for (turn, index) in taken.iter().enumerate() {
+        let is_moving = cluster.partitions()[*index as usize].is_moving();
+        cluster.reassign(*index, (turn % 2 == 0 || !is_moving).then_some(&[3, 2, 1]));
     }
     cluster.image = through_a_snapshot(&cluster.image);
-    assert_eq!(cluster.image.placed_by_hand.len(), 2);
+    assert_eq!(cluster.image.placed_by_hand.len(), 15);
     cluster.run(90 * SECOND);
-    assert_eq!(cluster.replicas(back), [3, 2, 1]);
-    assert!(!cluster.replicas(taken_back).contains(&4));
-    assert_eq!(cluster.held(4), 30, "it gets others for them");
+    for index in taken {
+        assert!(!cluster.replicas(index).contains(&4), "partition {index} was taken from it");
+    }
+    assert_eq!(cluster.held(4), 25, "it gets all others");
     cluster.is_quiet();
 }
 
@@ -279,17 +275,19 @@ fn a_plan_that_somebody_has_overtaken_is_passed_over() {
 
 #[test]
 fn filling_does_not_end_while_a_node_is_away() {
-    let mut cluster = cluster(3, 40, 3);
-    cluster.alive.remove(&3);
-    cluster.run(20 * SECOND);
-    cluster.start(4);
-    cluster.run(60 * SECOND);
-    assert!(cluster.image.filling.contains(&4));
-    assert_eq!(cluster.held(4), 0, "no partition is whole");
-    cluster.start(3);
-    cluster.run(60 * SECOND);
-    assert_eq!((cluster.held(4), cluster.led(4)), (30, 10));
-    cluster.is_quiet();
+    for (partition_count, replication_factor, meanwhile, share) in [(40, 3, 0, 30), (12, 1, 2, 3)] {
+        let mut cluster = cluster(3, partition_count, replication_factor);
+        cluster.alive.remove(&3);
+        cluster.run(20 * SECOND);
+        cluster.start(4);
+        cluster.run(60 * SECOND);
+        assert!(cluster.image.filling.contains(&4), "the one that is away may have what is to be shared");
+        assert_eq!(cluster.held(4), meanwhile, "of partitions that are whole");
+        cluster.start(3);
+        cluster.run(60 * SECOND);
+        assert_eq!(cluster.held(4), share);
+        cluster.is_quiet();
+    }
 }
 
 #[test]
