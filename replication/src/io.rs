@@ -66,6 +66,8 @@ pub enum Input {
     Shrink(NodeId),
     /// Take this peer into the in-sync set, as soon as it has caught up.
     Grow(NodeId),
+    /// So many members of the in-sync set are to hold what is committed, as soon as that is safe.
+    Require(usize),
     /// The node stops in good order: nothing more is appended, the log is being flushed.
     Stop,
 }
@@ -112,7 +114,7 @@ pub enum Output {
         /// What the controller needs to know.
         answer: SealAnswer,
     },
-    /// Ask metadata for another in-sync set.
+    /// Ask metadata for another in-sync set, or another quorum of it.
     Change(Change),
     /// Metadata counts on this replica as primary, but it has restarted since: ask for an election.
     NeedElection,

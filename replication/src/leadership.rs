@@ -39,7 +39,7 @@ pub struct SealAnswer {
     pub forgot: bool,
 }
 
-/// A primary's wish for another in-sync set.
+/// A primary's wish for another in-sync set, or another commit quorum of it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Change {
     /// The epoch of the primary that asks.
@@ -48,6 +48,8 @@ pub struct Change {
     pub from: InSync,
     /// The members it should have.
     pub members: BTreeSet<NodeId>,
+    /// The quorum it should have.
+    pub quorum: usize,
 }
 
 /// Why a command on the leadership of a partition was refused.
@@ -197,10 +199,11 @@ impl Leadership {
             return Err(Refused::OtherVersion);
         }
         let leads = grant.primary.is_some_and(|(node, _)| change.members.contains(&node));
-        if change.members.len() < grant.in_sync.quorum || !leads {
+        if change.quorum == 0 || change.members.len() < change.quorum || !leads {
             return Err(Refused::TooSmall);
         }
-        self.grant.in_sync = grant.in_sync.changed(change.members.clone());
+        self.grant.in_sync =
+            InSync { quorum: change.quorum, ..grant.in_sync.changed(change.members.clone()) };
         Ok(())
     }
 

@@ -203,14 +203,34 @@ impl Primary {
     ) {
         let mut members = self.in_sync.members.clone();
         if node != self.me && members.remove(&node) && members.len() >= self.in_sync.quorum {
-            let rules = config.rules;
-            let owed_committed =
-                if rules.hold(Rule::ShrinkKeepsCommitted) { committed } else { Offset::ZERO };
-            let owed_elected =
-                if rules.hold(Rule::ShrinkKeepsElectedLog) { self.elected_end } else { Offset::ZERO };
-            self.propose(members, own, owed_committed.max(owed_elected));
+            let owed = self.owed(committed, config);
+            self.propose(self.in_sync.changed(members), own, owed);
         }
         self.ask(out);
+    }
+
+    /// Asks for another commit quorum of the same set, when that is safe.
+    pub fn require(
+        &mut self,
+        quorum: usize,
+        own: Option<Offset>,
+        committed: Offset,
+        config: &Config,
+        out: &mut Vec<Output>,
+    ) {
+        if quorum != self.in_sync.quorum && (1..=self.in_sync.members.len()).contains(&quorum) {
+            let owed = self.owed(committed, config);
+            self.propose(self.in_sync.requiring(quorum), own, owed);
+        }
+        self.ask(out);
+    }
+
+    /// What a commit quorum must hold where the elections to come need fewer answers: all that may be committed.
+    fn owed(&self, committed: Offset, config: &Config) -> Offset {
+        let rules = config.rules;
+        let committed = if rules.hold(Rule::ShrinkKeepsCommitted) { committed } else { Offset::ZERO };
+        let elected = if rules.hold(Rule::ShrinkKeepsElectedLog) { self.elected_end } else { Offset::ZERO };
+        committed.max(elected)
     }
 
     /// Asks for the in-sync set with `node`, when that acknowledges in this epoch and has caught up. The others need not do so
@@ -232,10 +252,9 @@ impl Primary {
         self.ask(out);
     }
 
-    /// Wants a smaller set, if a commit quorum of it holds all that may be committed: the elections of the smaller set need
+    /// Wants a smaller set or another quorum, if a commit quorum of it holds all that may be committed: its elections may need
     /// fewer answers. One change at a time.
-    fn propose(&mut self, members: BTreeSet<NodeId>, own: Option<Offset>, owed: Offset) {
-        let wanted = self.in_sync.changed(members);
+    fn propose(&mut self, wanted: InSync, own: Option<Offset>, owed: Offset) {
         let holds = |node: &&NodeId| self.position(**node, own).unwrap_or(Offset::ZERO) >= owed;
         if self.pending.is_none() && wanted.members.iter().filter(holds).count() >= wanted.commit_quorum() {
             self.pending = Some(wanted);
@@ -254,6 +273,7 @@ impl Primary {
                 epoch: self.epoch,
                 from: self.in_sync.clone(),
                 members: pending.members.clone(),
+                quorum: pending.quorum,
             }));
         }
     }

@@ -9,7 +9,7 @@ use heddle_proto::ids::{NodeId, Offset};
 pub struct InSync {
     /// The members, the primary among them.
     pub members: BTreeSet<NodeId>,
-    /// `min.insync.replicas`, at least 1: the set never becomes smaller, and so many members hold a committed record.
+    /// `min.insync.replicas`, at least 1: the set is never smaller, and so many members hold a committed record.
     pub quorum: usize,
     /// All members hold a committed record (`commit=all`): slower than the slowest of them, and one that is left can take
     /// over.
@@ -34,6 +34,12 @@ impl InSync {
     #[must_use]
     pub fn changed(&self, members: BTreeSet<NodeId>) -> InSync {
         InSync { members, version: self.version + 1, ..*self }
+    }
+
+    /// The same members, of which another number holds what is committed.
+    #[must_use]
+    pub fn requiring(&self, quorum: usize) -> InSync {
+        InSync { quorum, ..self.changed(self.members.clone()) }
     }
 }
 

@@ -151,6 +151,7 @@ impl Replica {
             Input::Seal(epoch) => self.on_seal(epoch),
             Input::Shrink(node) => self.on_shrink(node, out),
             Input::Grow(node) => self.on_grow(node, out),
+            Input::Require(quorum) => self.on_require(quorum, out),
             Input::Stop => {
                 self.stopping = true;
                 self.answer_due = None;
@@ -417,6 +418,13 @@ impl Replica {
         let own = self.own_held();
         if let Role::Primary(primary) = &mut self.role {
             primary.grow(node, own, self.committed, &self.config, out);
+        }
+    }
+
+    fn on_require(&mut self, quorum: usize, out: &mut Vec<Output>) {
+        let own = self.own_held();
+        if let Role::Primary(primary) = &mut self.role {
+            primary.require(quorum, own, self.committed, &self.config, out);
         }
     }
 

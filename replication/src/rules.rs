@@ -7,7 +7,7 @@
 pub enum Rule {
     /// A record is committed when the primary and enough others hold it.
     CommitQuorum,
-    /// While a change of the in-sync set is under way, only what satisfies both sets is committed.
+    /// While a change of the in-sync set or its quorum is under way, only what satisfies both is committed.
     BothSets,
     /// Acknowledgements count in the epoch in which they were given.
     AckOfThisEpoch,
@@ -31,9 +31,10 @@ pub enum Rule {
     AcceptBeforeAck,
     /// An epoch is accepted only by who holds the whole log with which its primary was elected.
     ElectedLogBeforeAccept,
-    /// A smaller in-sync set is proposed when enough of it holds all that was committed.
+    /// A smaller in-sync set, or another commit quorum, is proposed when enough of it holds all that was committed.
     ShrinkKeepsCommitted,
-    /// A smaller in-sync set is proposed when enough of it holds the log with which the primary was elected.
+    /// A smaller in-sync set, or another commit quorum, is proposed when enough of it holds the log with which the primary was
+    /// elected.
     ShrinkKeepsElectedLog,
     /// A newcomer to the in-sync set holds all that was committed.
     GrowKeepsCommitted,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use heddle_proto::ids::{NodeId, PartitionIndex, TopicId, TopicPartition};
 use heddle_replication::placement::{
-    Node, NodeState, Nodes, PlaceError, Placement, Rebalance, place, rebalance,
+    Node, NodeState, Nodes, PlaceError, Placement, Rebalance, fill, place, rebalance,
 };
 use proptest::prelude::*;
 use proptest::sample::subsequence;
@@ -133,13 +133,24 @@ fn check_replicas(nodes: &Nodes, before: &[NodeId], after: &[NodeId], is_strande
 
 /// Nothing is left that would make the loads more equal and keep the racks.
 fn check_load(nodes: &Nodes, placement: &Placement) {
+    check_load_of(nodes, placement, |_| true, |_| true);
+}
+
+/// The same of what those that `takes` could get of partitions that `may_change`.
+fn check_load_of(
+    nodes: &Nodes,
+    placement: &Placement,
+    takes: impl Fn(&NodeId) -> bool,
+    may_change: impl Fn(&TopicPartition) -> bool,
+) {
     let (excess, one) = excess(nodes, &loads(placement));
     for (from, above) in &excess {
-        for (to, below) in &excess {
+        for (to, below) in excess.iter().filter(|(to, _)| takes(to)) {
             if above - below <= one {
                 continue;
             }
-            for replicas in placement.values().filter(|replicas| replicas.contains(from)) {
+            let changeable = placement.iter().filter(|(partition, _)| may_change(partition));
+            for (_, replicas) in changeable.filter(|(_, replicas)| replicas.contains(from)) {
                 let moved: Vec<_> = replicas.iter().map(|id| if id == from { *to } else { *id }).collect();
                 assert!(
                     replicas.contains(to)
@@ -232,6 +243,66 @@ proptest! {
     }
 
     #[test]
+    fn filling_step_by_step_ends_with_all_that_newcomers_may_get(
+        (nodes, before) in any_cluster(40),
+        new in prop::collection::vec(any::<bool>(), 8),
+        fixed in prop::collection::vec(prop::bool::weighted(0.2), 40),
+        at_once in 1_usize..6,
+    ) {
+        let is_new = |id: &NodeId| new.get(id.get() as usize) == Some(&true);
+        let newcomers: BTreeSet<NodeId> = nodes.keys().copied().filter(is_new).collect();
+        let takes = |id: &NodeId| newcomers.contains(id) && is_up(&nodes, *id);
+        let may_change = |at: &TopicPartition| !fixed[at.partition.get() as usize];
+        let mut after = before.clone();
+        let replica_count: usize = before.values().map(Vec::len).sum();
+        for turn in 0.. {
+            prop_assert!(turn <= 2 * replica_count, "it goes on for ever");
+            let changes = fill(&nodes, &after, &newcomers, may_change, at_once);
+            let copied: Vec<NodeId> = changes.iter().flat_map(|change| change.added()).collect();
+            prop_assert!(copied.len() <= at_once && copied.iter().all(takes), "{changes:?}");
+            prop_assert!(changes.iter().all(|change| may_change(&change.partition)));
+            let led = |placement: &Placement| unevenness(&nodes, placement);
+            let next = applied(&after, &Rebalance { changes, ..Rebalance::default() });
+            if next == after {
+                break;
+            }
+            prop_assert!(!copied.is_empty() || led(&next) < led(&after), "without a gain");
+            for (partition, replicas) in &next {
+                let distinct: BTreeSet<_> = replicas.iter().collect();
+                prop_assert_eq!(distinct.len(), after[partition].len());
+                prop_assert!(rack_count(&nodes, replicas.iter()) >= rack_count(&nodes, after[partition].iter()));
+            }
+            after = next;
+        }
+        check_load_of(&nodes, &after, takes, may_change);
+    }
+
+    #[test]
+    fn a_new_node_is_filled_with_no_copy_more_than_its_share(
+        node_count in 3_u32..8,
+        count in 1_u32..200,
+        at_once in 1_usize..30,
+    ) {
+        let before = place(&equal_nodes(node_count), &Placement::new(), &partitions(count), 3).unwrap();
+        let nodes = equal_nodes(node_count + 1);
+        let newcomer = NodeId::new(node_count);
+        let (mut after, mut copies) = (before.clone(), 0);
+        loop {
+            let changes = fill(&nodes, &after, &BTreeSet::from([newcomer]), |_| true, at_once);
+            if changes.is_empty() {
+                break;
+            }
+            copies += changes.iter().flat_map(|change| change.added()).count() as i64;
+            after = applied(&after, &Rebalance { changes, ..Rebalance::default() });
+        }
+        let share = i64::from(count) * 3 / i64::from(node_count + 1);
+        prop_assert_eq!(copies, share);
+        let count_of = |counts: BTreeMap<NodeId, i64>| counts.get(&newcomer).copied().unwrap_or(0);
+        prop_assert_eq!(count_of(loads(&after)), share);
+        prop_assert_eq!(count_of(leaders(&after)), i64::from(count) / i64::from(node_count + 1));
+    }
+
+    #[test]
     fn a_drained_node_is_emptied_and_little_else_moves(node_count in 4_u32..9, count in 1_u32..200) {
         let mut nodes = equal_nodes(node_count);
         let before = place(&nodes, &Placement::new(), &partitions(count), 3).unwrap();
@@ -277,6 +348,8 @@ fn a_heavier_node_takes_and_leads_more() {
 #[test]
 fn a_large_cluster_is_rebalanced() {
     let before = place(&equal_nodes(5), &Placement::new(), &partitions(10_000), 3).unwrap();
+    let first = fill(&equal_nodes(6), &before, &BTreeSet::from([NodeId::new(5)]), |_| true, 20);
+    assert_eq!(first.iter().flat_map(|change| change.added()).count(), 20);
     let after = applied(&before, &rebalance(&equal_nodes(6), &before));
     assert!(loads(&after).values().all(|load| *load == 5_000));
     assert!(spread(&leaders(&after), &equal_nodes(6)) <= 1);

@@ -37,7 +37,7 @@ static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// The cluster: node 1 founded it, the others joined by way of it.
 pub struct Nodes {
-    /// Nodes 1, 2 and 3.
+    /// Nodes 1, 2 and 3, and those that were added.
     pub brokers: Vec<Broker>,
     peers: Vec<String>,
     scratch: tempfile::TempDir,
@@ -56,20 +56,42 @@ impl Nodes {
     /// # Panics
     /// If they do not become a cluster.
     pub fn start_with(cores: u16, change: impl Fn(u32, BrokerOptions) -> BrokerOptions) -> Nodes {
+        let mut nodes = Nodes::start_one(cores, &change);
+        nodes.add(cores, &change);
+        nodes.add(cores, &change);
+        nodes.wait_until_three_vote();
+        nodes
+    }
+
+    /// Starts the first node alone.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start_one(cores: u16, change: impl Fn(u32, BrokerOptions) -> BrokerOptions) -> Nodes {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let scratch = tempfile::tempdir().expect("a temporary folder");
         let mut nodes = Nodes { brokers: Vec::new(), peers: Vec::new(), scratch, sent: 0, _alone: alone };
         fs::write(nodes.secret_file(), "a secret that three nodes share").expect("a file can be written");
-        for node in 1..=3 {
-            let (peer, options) = nodes.options_of(node);
-            let options = change(node, options.cores(cores));
-            let options = if node == 1 { options } else { options.set("join", nodes.seed()) };
-            nodes.peers.push(peer);
-            nodes.brokers.push(Broker::start_in(Place::new(), options));
-        }
-        // Until the third one votes, the first decides alone, and must not die.
-        wait::until("three nodes vote", || nodes.brokers[0].log().contains("chosen={1, 2, 3}").then_some(()));
+        nodes.add(cores, change);
         nodes
+    }
+
+    /// Starts the next node, which joins those that are there.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn add(&mut self, cores: u16, change: impl Fn(u32, BrokerOptions) -> BrokerOptions) {
+        let node = self.brokers.len() as u32 + 1;
+        let (peer, options) = self.options_of(node);
+        let options = change(node, options.cores(cores));
+        let options = if node == 1 { options } else { options.set("join", self.seed()) };
+        self.peers.push(peer);
+        self.brokers.push(Broker::start_in(Place::new(), options));
+    }
+
+    /// Until the third one votes, the first decides alone, and must not die.
+    pub fn wait_until_three_vote(&self) {
+        wait::until("three nodes vote", || self.brokers[0].log().contains("chosen={1, 2, 3}").then_some(()));
     }
 
     /// Options for a node with the cluster's secret, and where it hears its peers. It does not join yet.

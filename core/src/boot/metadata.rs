@@ -70,6 +70,7 @@ pub async fn read(
     let service = service.await.map_err(|error| Fatal::MetadataLog { detail: error.to_string() })?;
     check_cluster(plan, &cluster_id, &service.image())?;
     let session = Session::new(node, service.clone(), transport.clone());
+    session.fill_new_nodes(config.fill_new_nodes);
     let address = config.peers.as_ref().map(crate::config::PeerConfig::address).unwrap_or_default();
     if let (Some(secret), Some(listener)) = (plan.secret(), peers.take()) {
         let identity = plan.identity(0, &cluster_id);

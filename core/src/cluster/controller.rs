@@ -14,7 +14,7 @@ use ahash::{AHashMap, AHashSet};
 use heddle_proto::ids::{Epoch, NodeId, Offset, PartitionIndex, TopicPartition};
 use heddle_replication::leadership::SealAnswer;
 
-use super::{drain, message::Tell};
+use super::{drain, fill, message::Tell};
 use crate::metadata::{
     ClusterImage, Command, PartitionImage,
     elections::{Elected, Election},
@@ -30,14 +30,15 @@ pub const DEAD_AFTER: Duration = Duration::from_millis(600);
 /// How long an election waits for those that seem to live, once enough have answered.
 const PATIENCE: Duration = Duration::from_millis(300);
 
-/// How long the preferred leader must have been in sync and alive before it is given its partitions back.
+/// How long the preferred leader must have been in sync and alive before it is given its partitions back, and a node that came
+/// alive before it is given its share.
 const SETTLED_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a leader that is to give a partition up is left alone after that has failed.
 const YIELDS_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// How often nodes that are drained are looked at.
-const DRAINS_EVERY: Duration = Duration::from_secs(1);
+/// How often nodes that are drained or filled are looked at.
+const MOVES_EVERY: Duration = Duration::from_secs(1);
 
 /// The most partitions that go back to their preferred leaders at once: each is without a leader for a moment.
 const RETURNS_AT_ONCE_MAX: usize = 100;
@@ -55,7 +56,8 @@ pub struct Controller {
     returned_at: Duration,
     /// When leaders were last asked to give up what others are to lead.
     yielded: AHashMap<TopicPartition, Duration>,
-    drained_at: Duration,
+    moved_at: Duration,
+    fills: bool,
 }
 
 struct Heard {
@@ -85,8 +87,16 @@ impl Controller {
             hand_overs: AHashSet::new(),
             returned_at: now,
             yielded: AHashMap::new(),
-            drained_at: now,
+            moved_at: now,
+            fills: true,
         }
+    }
+
+    /// Whether it gives nodes that came their share. It does, unless told otherwise.
+    #[must_use]
+    pub fn filling(mut self, fills: bool) -> Self {
+        self.fills = fills;
+        self
     }
 
     /// A node says that it lives, and what else it has to say. Returns whether something should be decided at once.
@@ -197,11 +207,23 @@ impl Controller {
         if !finished.is_empty() {
             commands.push(Command::FinishReassign { finished });
         }
-        if !image.draining.is_empty() && now.saturating_sub(self.drained_at) >= DRAINS_EVERY {
-            self.drained_at = now;
-            commands.extend(drain::next_moves(image, |node| self.is_alive(now, node)));
-        }
+        commands.extend(self.next_moves(now, image));
         commands
+    }
+
+    /// What is to move away from nodes that are drained; when nothing is, to nodes that came.
+    fn next_moves(&mut self, now: Duration, image: &ClusterImage) -> Option<Command> {
+        let is_due = !image.draining.is_empty() || self.fills && !image.filling.is_empty();
+        if !is_due || now.saturating_sub(self.moved_at) < MOVES_EVERY {
+            return None;
+        }
+        self.moved_at = now;
+        let is_alive = |node| self.is_alive(now, node);
+        let drained = drain::next_moves(image, is_alive);
+        if drained.is_some() || !self.fills {
+            return drained;
+        }
+        fill::next(image, is_alive, |node| self.has_settled(now, image, node))
     }
 
     fn needs_election(
@@ -247,16 +269,21 @@ impl Controller {
     /// Whether another replica leads although the preferred one could, and has been able to for a while.
     fn is_to_return(&self, now: Duration, image: &ClusterImage, partition: &PartitionImage) -> bool {
         let preferred = partition.wanted()[0].node;
-        let is_settled = self.nodes.get(&preferred).is_some_and(|heard| {
-            now.saturating_sub(heard.since) >= SETTLED_AFTER
-                && image.nodes.get(&preferred).is_some_and(|node| node.life == heard.life)
-        });
         partition.leader != preferred
             && partition.isr.contains(&preferred)
             && !yields(image, partition, preferred)
             && partition.isr.len() == partition.replicas.len()
             && self.can_lead(now, preferred)
-            && is_settled
+            && self.has_settled(now, image, preferred)
+    }
+
+    /// Whether a node has lived for a while, in the life that the metadata knows.
+    fn has_settled(&self, now: Duration, image: &ClusterImage, node: u32) -> bool {
+        self.is_alive(now, node)
+            && self.nodes.get(&node).is_some_and(|heard| {
+                now.saturating_sub(heard.since) >= SETTLED_AFTER
+                    && image.nodes.get(&node).is_some_and(|node| node.life == heard.life)
+            })
     }
 
     fn end(

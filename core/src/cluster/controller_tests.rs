@@ -6,7 +6,7 @@ use heddle_replication::message::Life;
 use super::*;
 use crate::{
     cluster::note::Sealed,
-    metadata::{PortMode, ReplicaSlot, command::apply, elections::InSyncChange},
+    metadata::{ReplicaSlot, command::apply, elections::InSyncChange},
 };
 
 const TOPIC: TopicId = TopicId::new([9; 16]);
@@ -25,16 +25,7 @@ struct Cluster {
 fn cluster(node_count: u32, replicas: &[u32]) -> Cluster {
     let mut image = ClusterImage::default();
     for node in 1..=node_count {
-        let start = Command::StartNode {
-            node,
-            host: "h".into(),
-            port: 1,
-            core_count: 2,
-            port_mode: PortMode::PerCore,
-            peer_address: String::new(),
-            rack: String::new(),
-        };
-        apply(&mut image, &start).expect("starts");
+        apply(&mut image, &Command::start(node)).expect("starts");
     }
     let create = Command::CreateTopic {
         name: "t".into(),

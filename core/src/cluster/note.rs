@@ -1,6 +1,8 @@
 //! What the replicas of a core have to say to whoever decides about them.
 
-use heddle_proto::ids::{Epoch, Offset, TopicPartition};
+use std::collections::BTreeSet;
+
+use heddle_proto::ids::{Epoch, NodeId, Offset, TopicPartition};
 use heddle_replication::{
     leadership::{Change, SealAnswer},
     message::Life,
@@ -9,7 +11,7 @@ use heddle_replication_driver::Event;
 
 use crate::{
     fields::{DecodeError, Field, Reader, struct_fields},
-    metadata::elections::InSyncChange,
+    metadata::elections::{InSyncChange, QuorumChange},
 };
 
 /// One thing that a replica says.
@@ -19,6 +21,8 @@ pub enum Note {
     Sealed(Sealed),
     /// It leads, and wants another in-sync set.
     Change(InSyncChange),
+    /// It leads, and wants another commit quorum.
+    ChangeQuorum(QuorumChange),
     /// It leads, and cannot go on.
     NeedsElection(Wish),
 }
@@ -31,7 +35,7 @@ impl Note {
             Event::Answer(at, epoch, answer) => {
                 Some(Note::Sealed(Sealed { at: *at, epoch: epoch.get(), answer: *answer }))
             }
-            Event::Change(at, wanted) => Some(Note::Change(change(*at, wanted))),
+            Event::Change(at, wanted) => Some(change(*at, wanted)),
             Event::NeedElection(at) => Some(Note::NeedsElection(Wish { at: *at, epoch: epoch_of(*at) })),
             _ => None,
         }
@@ -58,16 +62,17 @@ pub struct Wish {
     pub epoch: i32,
 }
 
-/// The change of a partition's in-sync set, as a command takes it.
-fn change(at: TopicPartition, change: &Change) -> InSyncChange {
-    InSyncChange {
-        topic: at.topic,
-        partition: at.partition.get(),
-        epoch: change.epoch.get(),
-        version: change.from.version,
-        from: change.from.members.iter().map(|node| node.get()).collect(),
-        members: change.members.iter().map(|node| node.get()).collect(),
+/// The change of a partition's in-sync set or commit quorum, as a command takes it.
+fn change(at: TopicPartition, change: &Change) -> Note {
+    let ids = |nodes: &BTreeSet<NodeId>| nodes.iter().map(|node| node.get()).collect();
+    let (topic, partition, epoch) = (at.topic, at.partition.get(), change.epoch.get());
+    let (version, from) = (change.from.version, ids(&change.from.members));
+    if change.quorum == change.from.quorum {
+        let members = ids(&change.members);
+        return Note::Change(InSyncChange { topic, partition, epoch, version, from, members });
     }
+    let quorum = u16::try_from(change.quorum).unwrap_or(u16::MAX);
+    Note::ChangeQuorum(QuorumChange { topic, partition, epoch, version, from, quorum })
 }
 
 struct_fields!(Sealed { at, epoch, answer });

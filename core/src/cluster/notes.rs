@@ -7,13 +7,16 @@ use std::{
     time::Duration,
 };
 
-use heddle_proto::ids::{NodeId, PartitionIndex, TopicPartition};
+use heddle_proto::ids::{NodeId, PartitionIndex, TopicId, TopicPartition};
 
 use super::{
     message::Tell,
     note::{Note, Sealed, Wish},
 };
-use crate::metadata::{ClusterImage, PartitionImage, elections::InSyncChange};
+use crate::metadata::{
+    ClusterImage, Command, PartitionImage,
+    elections::{InSyncChange, QuorumChange},
+};
 
 /// How often what was said and has shown no effect is said again.
 pub const SAY_AGAIN: Duration = Duration::from_millis(500);
@@ -24,6 +27,7 @@ pub struct Notes {
     sealed: BTreeMap<TopicPartition, Sealed>,
     wishes: BTreeMap<TopicPartition, Wish>,
     changes: BTreeMap<TopicPartition, InSyncChange>,
+    quorum_changes: BTreeMap<TopicPartition, QuorumChange>,
     /// What has not been said since it came, or since the leader changed.
     unsaid: BTreeSet<TopicPartition>,
     said_to: Option<NodeId>,
@@ -42,8 +46,8 @@ pub struct Teller {
 }
 
 impl Notes {
-    /// A replica has something to say. Returns whether it is a wish for another in-sync set, which the node proposes
-    /// itself; all else goes to whoever leads the metadata.
+    /// A replica has something to say. Returns whether it is a wish for another in-sync set or quorum, which the node
+    /// proposes itself; all else goes to whoever leads the metadata.
     pub fn take(&mut self, note: Note) -> bool {
         match note {
             Note::Sealed(sealed) => {
@@ -55,8 +59,11 @@ impl Notes {
                 self.wishes.insert(wish.at, wish);
             }
             Note::Change(change) => {
-                let at = TopicPartition::new(change.topic, PartitionIndex::new(change.partition));
-                self.changes.insert(at, change);
+                self.changes.insert(place(change.topic, change.partition), change);
+                return true;
+            }
+            Note::ChangeQuorum(change) => {
+                self.quorum_changes.insert(place(change.topic, change.partition), change);
                 return true;
             }
         }
@@ -86,10 +93,14 @@ impl Notes {
         self.unsaid.extend(said);
     }
 
-    /// The changes of in-sync sets that are to be proposed.
-    pub fn changes(&mut self, image: &ClusterImage) -> Vec<InSyncChange> {
+    /// The changes of in-sync sets and quorums that are to be proposed.
+    pub fn changes(&mut self, image: &ClusterImage) -> Vec<Command> {
         self.forget(image);
-        self.changes.values().cloned().collect()
+        let changes: Vec<InSyncChange> = self.changes.values().cloned().collect();
+        let quorums: Vec<QuorumChange> = self.quorum_changes.values().cloned().collect();
+        let in_sync = (!changes.is_empty()).then_some(Command::ChangeInSync { changes });
+        let quorums = (!quorums.is_empty()).then_some(Command::ChangeQuorum { changes: quorums });
+        in_sync.into_iter().chain(quorums).collect()
     }
 
     /// Drops what the metadata shows to be done or over.
@@ -101,19 +112,23 @@ impl Notes {
             find(at).is_none_or(|it| it.newest_epoch().get() <= sealed.epoch && it.epoch < sealed.epoch)
         });
         self.wishes.retain(|at, wish| find(at).is_none_or(|it| it.epoch <= wish.epoch && it.electing == 0));
-        self.changes.retain(|at, change| {
-            find(at).is_some_and(|it| it.epoch == change.epoch && it.isr_version == change.version)
-        });
+        let is_due = |at: &TopicPartition, epoch: i32, version: u32| {
+            find(at).is_some_and(|it| it.epoch == epoch && it.isr_version == version)
+        };
+        self.changes.retain(|at, change| is_due(at, change.epoch, change.version));
+        self.quorum_changes.retain(|at, change| is_due(at, change.epoch, change.version));
     }
+}
+
+fn place(topic: TopicId, partition: u32) -> TopicPartition {
+    TopicPartition::new(topic, PartitionIndex::new(partition))
 }
 
 /// Whether a node that is about to stop leads something that another member of its in-sync set could lead.
 pub fn leads_what_others_could(image: &ClusterImage, node: u32) -> bool {
-    image
-        .topics
-        .values()
-        .flat_map(|topic| &topic.partitions)
-        .any(|partition| partition.is_replicated() && partition.leader == node && partition.isr.len() > 1)
+    image.topics.values().flat_map(|topic| &topic.partitions).any(|partition| {
+        partition.is_replicated() && partition.leader == node && partition.has_others_in_sync(node)
+    })
 }
 
 #[cfg(test)]

@@ -52,6 +52,8 @@ pub struct Session<D: Disk> {
     life: Cell<u32>,
     metadata: Rc<MetadataService<D>>,
     transport: Rc<PeerTransport>,
+    /// Whether nodes that came get their share while this node leads the metadata.
+    fills: Cell<bool>,
     began: Instant,
     notes: RefCell<Notes>,
     is_leaving: Cell<bool>,
@@ -86,6 +88,7 @@ impl<D: Disk> Session<D> {
             life: Cell::new(0),
             metadata,
             transport,
+            fills: Cell::new(true),
             began: Instant::now(),
             notes: RefCell::default(),
             is_leaving: Cell::new(false),
@@ -101,6 +104,11 @@ impl<D: Disk> Session<D> {
             door: RefCell::new(None),
             answer: RefCell::new(None),
         })
+    }
+
+    /// Whether nodes that came get their share while this node leads the metadata. They do, unless told otherwise.
+    pub fn fill_new_nodes(&self, fills: bool) {
+        self.fills.set(fills);
     }
 
     /// Peers come in here.
@@ -295,7 +303,7 @@ impl<D: Disk> Session<D> {
         let mut controller = self.controller.borrow_mut();
         if controller.as_ref().is_none_or(|(of, _)| *of != term) {
             let before = self.led_before.get().filter(|node| *node != self.node);
-            *controller = Some((term, Controller::new(now, before)));
+            *controller = Some((term, Controller::new(now, before).filling(self.fills.get())));
         }
         let is_urgent = controller.as_mut().is_some_and(|(_, controller)| controller.hear(now, tell));
         if is_urgent {
@@ -337,14 +345,13 @@ impl<D: Disk> Session<D> {
         controller.as_ref().is_some_and(|(_, controller)| controller.is_alive(self.now(), node))
     }
 
-    /// Proposes the changes of in-sync sets that primaries of this node want, until [`Session::stop`].
+    /// Proposes the changes of in-sync sets and quorums that primaries of this node want, until [`Session::stop`].
     pub async fn change_in_sync(&self) {
         while !self.is_stopped.get() {
-            let changes = self.notes.borrow_mut().changes(&self.metadata.image());
-            if !changes.is_empty()
-                && let Err(error) = self.metadata.submit(Command::ChangeInSync { changes }).await
-            {
-                tracing::debug!(%error, "in-sync sets stay as they are for now");
+            for command in self.notes.borrow_mut().changes(&self.metadata.image()) {
+                if let Err(error) = self.metadata.submit(command).await {
+                    tracing::debug!(%error, "in-sync sets and quorums stay as they are for now");
+                }
             }
             wait(&self.change_now, SAY_AGAIN).await;
         }
@@ -388,10 +395,16 @@ impl<D: Disk> Session<D> {
                         self.count_elections(0, 1);
                     }
                 }
+                Command::Rebalance { moves } => {
+                    tracing::info!(count = moves.len(), "partitions move to other nodes");
+                }
+                Command::EndFilling { nodes } => {
+                    tracing::info!(?nodes, "these nodes have their share of the partitions");
+                }
                 _ => {}
             }
             if let Err(error) = self.metadata.submit(command).await {
-                tracing::warn!(%error, "an election is decided again");
+                tracing::warn!(%error, "an election or a move is decided again");
             }
         }
     }

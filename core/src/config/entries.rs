@@ -230,6 +230,13 @@ pub const ENTRIES: &[Entry] = &[
         "Bytes of records that one core sends in a second at most to one core of another node for replicas that lag behind, so that those that keep up are not held up.",
     ),
     entry(
+        CLUSTER,
+        "fill_new_nodes",
+        Kind::Boolean,
+        "true",
+        "Whether a node that has joined, or is no longer drained, gets its share of the partitions that were there before. The node that leads the metadata goes by its own value, so it is to be the same on all. Where it is false nothing moves, and what is due moves when it becomes true.",
+    ),
+    entry(
         CORES,
         "cores",
         Kind::Cores,

@@ -147,6 +147,8 @@ pub struct Config {
     pub rack: Option<String>,
     /// Bytes that one core sends in a second at most to one core of another node for replicas that lag behind.
     pub catch_up_bytes_per_second: u64,
+    /// Whether nodes that came get their share, while this node leads the metadata.
+    pub fill_new_nodes: bool,
     /// What the user asked for in `cores`.
     pub cores: CoreSelection,
     /// CPU of each core, index = core id. Never empty. A CPU appears twice only if more cores than CPUs were asked for.
@@ -264,6 +266,7 @@ impl Config {
             compaction_interval: Duration::from_millis(settings.count("compaction_interval_ms")?),
             scrub_interval: Duration::from_hours(settings.count("scrub_interval_hours")?),
             catch_up_bytes_per_second: settings.bytes("catch_up_bytes_per_second")?,
+            fill_new_nodes: settings.boolean("fill_new_nodes")?,
             scrub_bytes_per_second: settings.bytes("scrub_bytes_per_second")?,
             wal_file_bytes: settings.bytes("wal_file_bytes")?,
             wal_files_max: settings.count("wal_files_max")?,

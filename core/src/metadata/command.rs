@@ -8,12 +8,13 @@ use std::{collections::BTreeMap, sync::Arc};
 use heddle_proto::ids::{NodeId, TopicId};
 
 use super::{
-    elections::{self, Elected, Election, InSyncChange},
+    elections::{self, Elected, Election, InSyncChange, QuorumChange},
+    filling,
     image::{ClusterImage, NodeImage, PartitionImage, PortMode, ReplicaSlot, TopicImage},
     name::check_topic_name,
     placing,
     quota::QuotaChange,
-    reassign::{self, Finished},
+    reassign::{self, Finished, Move},
     topic_config::TopicConfig,
 };
 
@@ -121,7 +122,7 @@ pub enum Command {
         /// Which.
         changes: Vec<InSyncChange>,
     },
-    /// Moves the replicas of a partition.
+    /// Moves the replicas of a partition, as an operator wants it.
     Reassign {
         /// The topic's name.
         topic: String,
@@ -147,6 +148,37 @@ pub enum Command {
         /// The node's id.
         node: u32,
     },
+    /// Moves replicas of partitions, as the cluster itself wants it.
+    Rebalance {
+        /// Which.
+        moves: Vec<Move>,
+    },
+    /// Nodes that came have their share.
+    EndFilling {
+        /// Which.
+        nodes: Vec<u32>,
+    },
+    /// Primaries want other commit quorums.
+    ChangeQuorum {
+        /// Which.
+        changes: Vec<QuorumChange>,
+    },
+}
+
+#[cfg(test)]
+impl Command {
+    /// A node starts that nobody is to reach.
+    pub fn start(node: u32) -> Command {
+        Command::StartNode {
+            node,
+            host: "h".into(),
+            port: 1,
+            core_count: 2,
+            port_mode: PortMode::PerCore,
+            peer_address: String::new(),
+            rack: String::new(),
+        }
+    }
 }
 
 /// What a command that was applied answers.
@@ -222,6 +254,9 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
         }
         Command::StartNode { node, host, port, core_count, port_mode, peer_address, rack } => {
             let life = image.nodes.get(node).map_or(0, |before| before.life) + 1;
+            if !image.nodes.contains_key(node) {
+                filling::came(image, *node);
+            }
             let started = NodeImage {
                 id: NodeId::new(*node),
                 host: host.clone(),
@@ -256,6 +291,7 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
                 .remove(name.as_str())
                 .ok_or_else(|| MetadataError::UnknownTopic(name.clone()))?;
             image.topics_by_id.remove(&topic.id);
+            filling::forget(image, topic.id);
             image.deleting.insert(topic.id, image.nodes.keys().copied().collect());
             Ok(Outcome::Topic(topic.id))
         }
@@ -283,6 +319,9 @@ pub fn apply(image: &mut ClusterImage, command: &Command) -> Result<Outcome, Met
         Command::FinishReassign { finished } => Ok(reassign::finish(image, finished)),
         Command::DrainNode { node, is_draining } => placing::drain(image, *node, *is_draining),
         Command::RemoveNode { node } => placing::remove(image, *node),
+        Command::Rebalance { moves } => Ok(reassign::rebalance(image, moves)),
+        Command::EndFilling { nodes } => Ok(filling::end(image, nodes)),
+        Command::ChangeQuorum { changes } => Ok(elections::change_quorums(image, changes)),
     }
 }
 
@@ -413,15 +452,10 @@ fn alter_topic(
 fn put_config(image: &mut ClusterImage, mut changed: TopicImage) -> Result<Outcome, MetadataError> {
     changed.config = TopicConfig::parse(&changed.overrides).map_err(MetadataError::InvalidConfig)?;
     let factor = changed.partitions.first().map_or(1, |partition| partition.wanted().len() as u16);
-    check_replicas(image, factor, &changed.config)?;
-    if let Some(first) = changed.partitions.first()
-        && first.is_replicated()
-        && first.quorum != changed.config.commit_quorum
-    {
-        return Err(MetadataError::InvalidConfig(format!(
-            "min.insync.replicas of a topic with several replicas stays what it was at its creation, {}",
-            first.quorum
-        )));
+    // A topic that was given fewer replicas may go on asking for more.
+    let asked_before = image.topic(&changed.name).map(|topic| topic.config.commit_quorum);
+    if asked_before != Some(changed.config.commit_quorum) {
+        check_replicas(image, factor, &changed.config)?;
     }
     let id = changed.id;
     put(image, changed);

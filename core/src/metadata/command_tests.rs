@@ -5,16 +5,7 @@ use super::*;
 fn cluster(node_count: u32) -> ClusterImage {
     let mut image = ClusterImage::default();
     for node in 1..=node_count {
-        let start = Command::StartNode {
-            node,
-            host: "h".into(),
-            port: 1,
-            core_count: 2,
-            port_mode: PortMode::PerCore,
-            peer_address: String::new(),
-            rack: String::new(),
-        };
-        apply(&mut image, &start).expect("starts");
+        apply(&mut image, &Command::start(node)).expect("starts");
     }
     image
 }

@@ -64,6 +64,23 @@ pub struct InSyncChange {
     pub members: Vec<u32>,
 }
 
+/// A primary's wish that another number of the in-sync set holds what is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumChange {
+    /// The topic's id.
+    pub topic: TopicId,
+    /// The partition's index.
+    pub partition: u32,
+    /// The epoch in which it leads.
+    pub epoch: i32,
+    /// The version of the set that it knows.
+    pub version: u32,
+    /// That set.
+    pub from: Vec<u32>,
+    /// The number.
+    pub quorum: u16,
+}
+
 impl PartitionImage {
     /// A partition that nobody has written to. Where it has several replicas, its first election is under way.
     pub fn new(replicas: Vec<ReplicaSlot>, quorum: u16) -> PartitionImage {
@@ -71,7 +88,7 @@ impl PartitionImage {
         PartitionImage {
             isr: replicas.iter().map(|replica| replica.node).collect(),
             isr_version: 0,
-            quorum,
+            quorum: quorum.min(replicas.len() as u16),
             leader: if is_replicated { NOBODY } else { replicas[0].node },
             leader_life: 0,
             epoch: 0,
@@ -84,14 +101,19 @@ impl PartitionImage {
         }
     }
 
-    /// Whether its leader is found by election.
+    /// Whether its leader is found by election: where there are several replicas, or were.
     pub fn is_replicated(&self) -> bool {
-        self.replicas.len() > 1
+        self.replicas.len() > 1 || self.electing != 0 || self.leader == NOBODY || self.leader_life != 0
     }
 
-    /// Whether it has one replica, on this node.
+    /// Whether it has had one replica ever since, on this node.
     pub fn is_led_for_ever_by(&self, node: u32) -> bool {
         !self.is_replicated() && self.leader == node
+    }
+
+    /// Whether replicas of other nodes are in sync.
+    pub fn has_others_in_sync(&self, node: u32) -> bool {
+        self.isr.iter().any(|member| *member != node)
     }
 
     /// The epoch of the election under way.
@@ -112,7 +134,9 @@ impl PartitionImage {
             commit_all: false,
             version: self.isr_version,
         };
-        let primary = (self.leader != NOBODY).then(|| (NodeId::new(self.leader), Life(self.leader_life)));
+        // Who leads without an election leads in any life, and has made no promise to anybody.
+        let is_elected = self.leader != NOBODY && self.leader_life != 0;
+        let primary = is_elected.then(|| (NodeId::new(self.leader), Life(self.leader_life)));
         Grant { epoch: self.epoch(), primary, in_sync, lossy: Epoch::new(self.lossy) }
     }
 
@@ -169,27 +193,54 @@ pub(super) fn change(image: &mut ClusterImage, changes: &[InSyncChange]) -> Outc
         changes,
         |it| (it.topic, it.partition),
         |partition, wish| {
-            let mut leadership = partition.leadership();
-            let from = InSync {
-                members: nodes(&wish.from),
-                version: wish.version,
-                ..leadership.grant().in_sync.clone()
-            };
             let members = nodes(&wish.members);
-            let has_replicas = members.iter().all(|node| partition.has_replica_on(*node));
-            let change = Change { epoch: Epoch::new(wish.epoch), from, members };
-            if has_replicas && leadership.change(&change).is_ok() {
-                let in_sync = &leadership.grant().in_sync;
-                partition.isr = in_sync.members.iter().map(|node| node.get()).collect();
-                partition.isr_version = in_sync.version;
-                let isr = &partition.isr;
-                partition.leaving.retain(|replica| isr.contains(&replica.node));
+            if members.iter().all(|node| partition.has_replica_on(*node)) {
+                let quorum = partition.quorum;
+                partition.change((wish.epoch, wish.version), &wish.from, members, quorum);
             }
         },
     )
 }
 
+/// Changes commit quorums.
+pub(super) fn change_quorums(image: &mut ClusterImage, changes: &[QuorumChange]) -> Outcome {
+    edit(
+        image,
+        changes,
+        |it| (it.topic, it.partition),
+        |partition, wish| {
+            partition.change((wish.epoch, wish.version), &wish.from, nodes(&wish.from), wish.quorum);
+        },
+    )
+}
+
 impl PartitionImage {
+    /// Takes over another in-sync set or quorum, if the rules allow.
+    fn change(&mut self, (epoch, version): (i32, u32), from: &[u32], members: BTreeSet<NodeId>, quorum: u16) {
+        let mut leadership = self.leadership();
+        let from = InSync { members: nodes(from), version, ..leadership.grant().in_sync.clone() };
+        let change = Change { epoch: Epoch::new(epoch), from, members, quorum: usize::from(quorum) };
+        if leadership.change(&change).is_err() {
+            return;
+        }
+        let in_sync = &leadership.grant().in_sync;
+        self.isr = in_sync.members.iter().map(|node| node.get()).collect();
+        self.isr_version = in_sync.version;
+        self.quorum = quorum;
+        let isr = &self.isr;
+        self.leaving.retain(|replica| isr.contains(&replica.node));
+    }
+
+    /// So many replicas are to hold what is committed, where the topic says `configured`: never more than there are. While
+    /// replicas move it is no more than there were, because those that come may not come to stay.
+    pub fn required_quorum(&self, configured: u16) -> u16 {
+        let count = match self.is_moving() {
+            true => self.origin.len().min(self.target.len()),
+            false => self.replicas.len(),
+        };
+        configured.min(u16::try_from(count).unwrap_or(u16::MAX)).max(1)
+    }
+
     fn has_replica_on(&self, node: NodeId) -> bool {
         self.isr.contains(&node.get()) || self.replicas.iter().any(|replica| replica.node == node.get())
     }

@@ -107,7 +107,8 @@ pub struct PartitionImage {
     pub isr: Vec<u32>,
     /// Rises with every change of the in-sync replicas.
     pub isr_version: u32,
-    /// So many in-sync replicas hold what is committed (`min.insync.replicas` as it was when the topic was made).
+    /// So many in-sync replicas hold what is committed: what `min.insync.replicas` says as soon as the primary has seen to it,
+    /// and at most as many as there are.
     pub quorum: u16,
     /// Node id of the primary; [`NOBODY`] before the first election.
     pub leader: u32,
@@ -178,6 +179,10 @@ pub struct ClusterImage {
     pub nodes: BTreeMap<u32, Arc<NodeImage>>,
     /// Nodes that are to give all they have away and get nothing.
     pub draining: BTreeSet<u32>,
+    /// Nodes that came and have not got their share yet of what was there before them.
+    pub filling: BTreeSet<u32>,
+    /// Partitions that an operator has placed while nodes fill: they stay there.
+    pub placed_by_hand: BTreeSet<TopicPartition>,
     /// Topics by name.
     pub topics: BTreeMap<Arc<str>, Arc<TopicImage>>,
     /// The same topics by id.

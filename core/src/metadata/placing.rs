@@ -9,6 +9,7 @@ use heddle_replication::placement::{self, Node, NodeState, Nodes, PlaceError, Pl
 
 use super::{
     command::{MetadataError, Outcome},
+    filling,
     image::{ClusterImage, PartitionImage, ReplicaSlot, TopicImage},
 };
 
@@ -52,10 +53,12 @@ pub(super) fn drain(
     if !image.nodes.contains_key(&node) {
         return Err(no_node(node));
     }
-    match is_draining {
-        true => image.draining.insert(node),
-        false => image.draining.remove(&node),
-    };
+    if is_draining {
+        image.draining.insert(node);
+        filling::end(image, &[node]);
+    } else if image.draining.remove(&node) {
+        filling::came(image, node);
+    }
     Ok(Outcome::Done)
 }
 
@@ -81,6 +84,7 @@ pub(super) fn remove(image: &mut ClusterImage, node: u32) -> Result<Outcome, Met
     }
     image.nodes.remove(&node);
     image.draining.remove(&node);
+    filling::end(image, &[node]);
     for waiting in image.deleting.values_mut() {
         waiting.remove(&node);
     }

@@ -3,6 +3,9 @@
 //! While a move is under way a partition has its replicas of before and those that come. When all that are to stay are in
 //! sync, the others are dropped from its replicas, and its primary takes them out of the in-sync set; until then such a
 //! replica is kept as one that leaves. A command may come too late; it is then refused, or passed over.
+//!
+//! A partition that has had one replica ever since is led by its node without an election. With its first move it becomes as
+//! all others: the same node is elected, which alone is in sync, and it stays so wherever it goes.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +14,7 @@ use heddle_proto::ids::TopicId;
 use super::{
     command::{MetadataError, Outcome, put},
     elections::edit,
+    filling,
     image::{ClusterImage, PartitionImage, ReplicaSlot, TopicImage},
 };
 
@@ -23,6 +27,19 @@ pub struct Finished {
     pub partition: u32,
     /// The nodes where it was to go, as the proposer knew them: if they are others by now, it is not over.
     pub target: Vec<u32>,
+}
+
+/// A move that the cluster itself wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// The topic's id.
+    pub topic: TopicId,
+    /// The partition's index.
+    pub partition: u32,
+    /// The nodes where it was to be, as the proposer knew them: if they are others by now, somebody else has placed it.
+    pub from: Vec<u32>,
+    /// Where its replicas are to be, the preferred primary first.
+    pub target: Vec<ReplicaSlot>,
 }
 
 impl PartitionImage {
@@ -61,15 +78,23 @@ impl PartitionImage {
         has(&self.leaving, node) || self.has_moved() && !has(&self.target, node)
     }
 
+    /// These replicas, with the slots that they have where they are known.
+    fn known(&self, replicas: &[ReplicaSlot]) -> Vec<ReplicaSlot> {
+        replicas.iter().map(|replica| *self.replica_on(replica.node).unwrap_or(replica)).collect()
+    }
+
     /// Sets out for other replicas. Who is in sync and not among them any more is kept as one that leaves.
     fn move_to(&mut self, target: Vec<ReplicaSlot>) {
         let origin = if self.is_moving() { std::mem::take(&mut self.origin) } else { self.replicas.clone() };
+        let was_replicated = self.is_replicated();
         let mut replicas = origin.clone();
         replicas.extend(target.iter().filter(|replica| !has(&origin, replica.node)));
         (self.target, self.origin) = (target, origin);
         self.replace(replicas);
         if nodes(&self.target) == nodes(&self.origin) {
             self.arrive();
+        } else if !was_replicated {
+            self.electing = self.leadership().begin_election().get();
         }
     }
 
@@ -111,8 +136,7 @@ pub(super) fn begin(
     match target {
         Some(target) => {
             check(image, partition, target).map_err(MetadataError::InvalidAssignment)?;
-            let known = |replica: &ReplicaSlot| *partition.replica_on(replica.node).unwrap_or(replica);
-            moved.move_to(target.iter().map(known).collect());
+            moved.move_to(partition.known(target));
         }
         None if partition.is_moving() => moved.move_to(partition.origin.clone()),
         None => return Err(MetadataError::NothingMoves(name.to_owned(), index)),
@@ -121,7 +145,27 @@ pub(super) fn begin(
     topic.partitions[index as usize] = moved;
     let id = topic.id;
     put(image, topic);
+    filling::placed(image, id, index);
     Ok(Outcome::Topic(id))
+}
+
+/// Begins moves that the cluster itself wants. What has been placed otherwise meanwhile, or cannot go there any more, stays.
+pub(super) fn rebalance(image: &mut ClusterImage, moves: &[Move]) -> Outcome {
+    let is_due = |it: &&Move| {
+        let partition = image.topic_by_id(it.topic)?.partitions.get(it.partition as usize)?;
+        let is_there = partition.wanted().iter().map(|replica| replica.node).eq(it.from.iter().copied());
+        is_there.then(|| check(image, partition, &it.target).ok())?
+    };
+    let due: Vec<&Move> = moves.iter().filter(|it| is_due(it).is_some()).collect();
+    edit(
+        image,
+        &due,
+        |it| (it.topic, it.partition),
+        |partition, it| {
+            let target = partition.known(&it.target);
+            partition.move_to(target);
+        },
+    )
 }
 
 fn check(image: &ClusterImage, partition: &PartitionImage, target: &[ReplicaSlot]) -> Result<(), String> {
@@ -136,23 +180,8 @@ fn check(image: &ClusterImage, partition: &PartitionImage, target: &[ReplicaSlot
     if let Some(node) = added {
         return Err(format!("node {node} is being drained and takes no replica"));
     }
-    if wanted == nodes(&partition.replicas) {
-        return Ok(());
-    }
-    if !partition.is_replicated() {
-        return Err("a partition with one replica cannot be moved or given more; make a topic with \
-                    several replicas and copy the records"
-            .to_owned());
-    }
-    if wanted.len() < 2 {
-        return Err("a partition with several replicas keeps two at least".to_owned());
-    }
-    if wanted.len() < usize::from(partition.quorum) {
-        return Err(format!(
-            "min.insync.replicas is {}; {} replicas are fewer",
-            partition.quorum,
-            wanted.len()
-        ));
+    if wanted.is_empty() {
+        return Err("a partition has one replica at least".to_owned());
     }
     Ok(())
 }

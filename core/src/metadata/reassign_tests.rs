@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::metadata::{
-    Command, PortMode,
+    Command,
     command::apply,
-    elections::{Elected, InSyncChange},
+    elections::{Elected, InSyncChange, QuorumChange},
 };
 
 const TOPIC: TopicId = TopicId::new([9; 16]);
@@ -19,16 +19,7 @@ fn slots(nodes: &[u32]) -> Vec<ReplicaSlot> {
 fn cluster(replicas: &[u32], quorum: u16) -> ClusterImage {
     let mut image = ClusterImage::default();
     for node in 1..=5 {
-        let start = Command::StartNode {
-            node,
-            host: "h".into(),
-            port: 1,
-            core_count: 2,
-            port_mode: PortMode::PerCore,
-            peer_address: String::new(),
-            rack: String::new(),
-        };
-        apply(&mut image, &start).expect("starts");
+        apply(&mut image, &Command::start(node)).expect("starts");
     }
     let create = Command::CreateTopic {
         name: "t".into(),
@@ -39,7 +30,9 @@ fn cluster(replicas: &[u32], quorum: u16) -> ClusterImage {
         replicas: vec![replicas.iter().map(|node| ReplicaSlot { node: *node, slot: 0 }).collect()],
     };
     apply(&mut image, &create).expect("creates");
-    elect(&mut image, replicas[0]);
+    if replicas.len() > 1 {
+        elect(&mut image, replicas[0]);
+    }
     image
 }
 
@@ -144,9 +137,8 @@ fn impossible_moves_change_nothing() {
     let mut image = cluster(&[1, 2, 3], 2);
     image.draining.insert(5);
     let before = format!("{image:?}");
-    let table: [(&[u32], &str); 6] = [
-        (&[], "two at least"),
-        (&[2], "two at least"),
+    let table: [(&[u32], &str); 5] = [
+        (&[], "one replica at least"),
         (&[1, 2, 2], "guard against nothing"),
         (&[1, 2, 9], "no node 9"),
         (&[1, 2, 5], "drained"),
@@ -159,11 +151,72 @@ fn impossible_moves_change_nothing() {
     let missing = Command::Reassign { topic: "t".into(), partition: 1, target: None };
     assert_eq!(apply(&mut image, &missing), Err(MetadataError::UnknownPartition("t".into(), 1)));
     assert_eq!(format!("{image:?}"), before);
-    let mut image = cluster(&[1, 2, 3], 3);
-    let refused = reassign(&mut image, Some(&[1, 2])).expect_err("is refused").to_string();
-    assert!(refused.contains("min.insync.replicas"), "{refused}");
+}
+
+#[test]
+fn the_only_replica_is_elected_before_it_moves_and_from_then_on() {
     let mut image = cluster(&[1], 1);
-    reassign(&mut image, Some(&[1, 2])).expect_err("has no machine");
     reassign(&mut image, Some(&[1])).expect("is so already");
-    assert!(!partition(&image).is_moving());
+    assert!(!partition(&image).is_replicated() && !partition(&image).is_moving());
+    let start = |image: &mut ClusterImage, node: u32| {
+        apply(image, &Command::start(node)).expect("starts");
+    };
+    start(&mut image, 1);
+    assert_eq!((partition(&image).epoch, partition(&image).electing), (1, 0));
+    reassign(&mut image, Some(&[2])).expect("begins");
+    let moving = partition(&image);
+    assert_eq!(state(&image), [vec![1, 2], vec![2], vec![]]);
+    assert_eq!((moving.leader, moving.epoch, moving.electing, moving.isr), (1, 1, 2, vec![1]));
+    // A start in between begins no epoch by itself any more.
+    start(&mut image, 1);
+    assert_eq!((partition(&image).epoch, partition(&image).electing), (1, 2));
+    elect(&mut image, 1);
+    sync(&mut image, &[1, 2]);
+    begin_election(&mut image);
+    elect(&mut image, 2);
+    finish(&mut image, &[2]);
+    sync(&mut image, &[2]);
+    assert_eq!(state(&image), [vec![2], vec![], vec![]]);
+    start(&mut image, 2);
+    let moved = partition(&image);
+    assert_eq!((moved.is_replicated(), moved.epoch, moved.leader), (true, 3, 2), "it waits to be elected");
+    begin_election(&mut image);
+    assert_eq!(partition(&image).electing, 4);
+}
+
+#[test]
+fn the_quorum_is_what_the_topic_asks_for_and_there_are_replicas() {
+    let mut image = cluster(&[1, 2, 3], 2);
+    let required = |image: &ClusterImage| {
+        let topic = image.topic("t").expect("is there");
+        topic.partitions[0].required_quorum(topic.config.commit_quorum)
+    };
+    assert_eq!((partition(&image).quorum, required(&image)), (2, 2));
+    let ask = |image: &mut ClusterImage, count: &str| {
+        let changes = BTreeMap::from([("min.insync.replicas".to_owned(), Some(count.to_owned()))]);
+        apply(image, &Command::AlterTopic { name: "t".into(), changes })
+    };
+    ask(&mut image, "4").expect_err("there are three");
+    ask(&mut image, "3").expect("is taken");
+    assert_eq!((partition(&image).quorum, required(&image)), (2, 3), "the primary has to see to it");
+    let change = |image: &mut ClusterImage, epoch: i32, quorum: u16| {
+        let now = partition(image);
+        let (version, from) = (now.isr_version, now.isr);
+        let change = QuorumChange { topic: TOPIC, partition: 0, epoch, version, from, quorum };
+        apply(image, &Command::ChangeQuorum { changes: vec![change] }).expect("is taken");
+        partition(image).quorum
+    };
+    let epoch = partition(&image).epoch;
+    assert_eq!(change(&mut image, epoch - 1, 3), 2, "of another epoch");
+    assert_eq!(change(&mut image, epoch, 4), 2, "more than there are");
+    assert_eq!(change(&mut image, epoch, 3), 3);
+    reassign(&mut image, Some(&[1])).expect("begins");
+    assert_eq!(required(&image), 1, "the others are to go");
+    assert_eq!(change(&mut image, epoch, 1), 1);
+    finish(&mut image, &[1]);
+    sync(&mut image, &[1]);
+    assert_eq!(state(&image), [vec![1], vec![], vec![]]);
+    let changes = BTreeMap::from([("retention.ms".to_owned(), Some("1000".to_owned()))]);
+    apply(&mut image, &Command::AlterTopic { name: "t".into(), changes }).expect("asks for no more");
+    ask(&mut image, "2").expect_err("there is one");
 }

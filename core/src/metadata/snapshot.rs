@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use heddle_proto::ids::{NodeId, TopicId};
+use heddle_proto::ids::{NodeId, PartitionIndex, TopicId, TopicPartition};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -23,6 +23,11 @@ pub struct Snapshot {
     nodes: Vec<Node>,
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     draining: BTreeSet<u32>,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    filling: BTreeSet<u32>,
+    /// Topic ids and indexes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    placed_by_hand: Vec<(String, u32)>,
     topics: Vec<Topic>,
     deleting: Vec<(String, BTreeSet<u32>)>,
     producer_id_next: i64,
@@ -91,6 +96,12 @@ impl Snapshot {
                 })
                 .collect(),
             draining: image.draining.clone(),
+            filling: image.filling.clone(),
+            placed_by_hand: image
+                .placed_by_hand
+                .iter()
+                .map(|at| (at.topic.to_string(), at.partition.get()))
+                .collect(),
             topics: image
                 .topics
                 .values()
@@ -127,6 +138,7 @@ impl Snapshot {
             index: self.index,
             producer_id_next: self.producer_id_next,
             draining: self.draining,
+            filling: self.filling,
             ..ClusterImage::default()
         };
         for node in self.nodes {
@@ -145,6 +157,10 @@ impl Snapshot {
             });
             image.topics_by_id.insert(topic.id, topic.clone());
             image.topics.insert(topic.name.clone(), topic);
+        }
+        for (topic, index) in self.placed_by_hand {
+            let at = TopicPartition::new(parse(&topic)?, PartitionIndex::new(index));
+            image.placed_by_hand.insert(at);
         }
         for (id, nodes) in self.deleting {
             image.deleting.insert(parse(&id)?, nodes);

@@ -20,7 +20,7 @@ pub mod unstable;
 pub mod validate;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     rc::Rc,
     sync::Arc,
 };
@@ -75,8 +75,8 @@ pub struct Partition<D: Disk> {
     /// Fetches and subscriptions that wait for committed to move.
     flags: Flags,
     deleted: Cell<bool>,
-    /// Its replica, where there are several.
-    replicated: Option<Replicated<D>>,
+    /// Its replica, where there are several, or were.
+    replicated: OnceCell<Replicated<D>>,
 }
 
 impl<D: Disk> Partition<D> {
@@ -91,7 +91,10 @@ impl<D: Disk> Partition<D> {
     ) -> Rc<Self> {
         let (snapshot, headers) = log.recovered_state();
         let known = restore(snapshot, &headers, log.positions().written);
-        let replicated = runner.map(|runner| Replicated::new(runner, known.clone()));
+        let replicated = OnceCell::new();
+        if let Some(runner) = runner {
+            let _ = replicated.set(Replicated::new(runner, known.clone()));
+        }
         let Known { epochs, producers, last_abort } = known;
         let mut unstable = Unstable::default();
         producers.open_transactions().for_each(|first| unstable.open(first));

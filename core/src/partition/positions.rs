@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use heddle_log_store::{Disk, WriteTimes};
 use heddle_proto::ids::Offset;
-use heddle_replication::quorum;
 
 use super::Partition;
 use crate::{admin::stages::Release, metadata::Durability};
@@ -43,11 +42,9 @@ impl<D: Disk> Partition<D> {
         if self.is_replicated() {
             return self.catch_up_committed();
         }
-        let quorum = usize::from(self.config.borrow().commit_quorum);
-        // The in-sync set of a node that is alone has one member: itself.
-        let Some(committed) = quorum::committed(&mut [held], quorum) else { return };
-        if committed > self.committed.get() {
-            self.move_committed(committed, release);
+        // The only replica is all of the commit quorum.
+        if held > self.committed.get() {
+            self.move_committed(held, release);
         }
     }
 

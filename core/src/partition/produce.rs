@@ -326,7 +326,7 @@ impl<D: Disk> Partition<D> {
 
     /// Gives a batch its place and hands it to the log.
     pub(super) fn write(&self, mut bytes: BytesMut) -> Result<BatchHeader, ProduceError> {
-        let header = match &self.replicated {
+        let header = match self.replicated.get() {
             Some(replicated) => self.append_replicated(replicated, bytes)?,
             None => {
                 batch::assign(&mut bytes, self.log.positions().written, self.epoch());

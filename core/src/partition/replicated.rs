@@ -105,26 +105,40 @@ impl Known {
 }
 
 impl<D: Disk> Partition<D> {
-    /// Whether it has several replicas.
+    /// From now on it has a replica, because it is to have several or move: the log stays, and so does what waits for it to be
+    /// committed. Nobody leads it until the metadata says who.
+    pub fn replicate(&self, runner: Runner<D>) {
+        if self.is_replicated() {
+            return;
+        }
+        let known = Known {
+            epochs: self.epochs.borrow().clone(),
+            producers: self.producers.borrow().clone(),
+            last_abort: self.last_abort.get(),
+        };
+        let _ = self.replicated.set(Replicated::new(runner, known));
+    }
+
+    /// Whether it has several replicas, or had.
     pub fn is_replicated(&self) -> bool {
-        self.replicated.is_some()
+        self.replicated.get().is_some()
     }
 
     /// Whether clients write and read here.
     pub fn leads(&self) -> bool {
-        self.replicated.as_ref().is_none_or(|replicated| replicated.leads.get())
+        self.replicated.get().is_none_or(|replicated| replicated.leads.get())
     }
 
     /// Whether this is the primary's replica, and the one on `node` has acknowledged everything before `offset`.
     pub(super) fn replica_holds(&self, node: NodeId, offset: Offset) -> bool {
-        let Some(replicated) = &self.replicated else { return false };
+        let Some(replicated) = self.replicated.get() else { return false };
         let held = replicated.runner.look(|driver| driver.replica(self.at)?.primary()?.held(node));
         held.is_some_and(|held| held >= offset)
     }
 
     /// From now on clients may use this replica, or may not: then nobody waits here any more.
     pub fn lead(&self, leads: bool) {
-        let Some(replicated) = &self.replicated else { return };
+        let Some(replicated) = self.replicated.get() else { return };
         let led = replicated.leads.replace(leads);
         if leads && !led {
             replicated.led_from.set(self.log.positions().written);
@@ -138,12 +152,12 @@ impl<D: Disk> Partition<D> {
 
     /// Whether this replica knows all that was committed before it led (KIP-207).
     pub fn knows_committed(&self) -> bool {
-        self.replicated.as_ref().is_none_or(|replicated| self.committed() >= replicated.led_from.get())
+        self.replicated.get().is_none_or(|replicated| self.committed() >= replicated.led_from.get())
     }
 
     /// From now on records are taken, or not: then nobody waits for them to be committed any more.
     pub fn admit(&self, admits: bool) {
-        let Some(replicated) = &self.replicated else { return };
+        let Some(replicated) = self.replicated.get() else { return };
         if replicated.admits.replace(admits) && !admits {
             self.pending_primary.take();
             self.pending_quorum.take();
@@ -181,7 +195,7 @@ impl<D: Disk> Partition<D> {
     /// Who waits for records to be committed is told when too few replicas are in sync for that: what comes next is
     /// refused for the same reason.
     pub fn release_starved(&self) {
-        let Some(replicated) = &self.replicated else { return };
+        let Some(replicated) = self.replicated.get() else { return };
         if !replicated.leads.get() || self.pending_quorum.borrow().is_empty() {
             return;
         }
@@ -194,7 +208,7 @@ impl<D: Disk> Partition<D> {
 
     /// The log store says that more of the log is durable.
     pub fn tell_durable(&self, log: LogId) {
-        if let Some(replicated) = &self.replicated {
+        if let Some(replicated) = self.replicated.get() {
             replicated.runner.durable(log);
         }
     }
@@ -206,7 +220,7 @@ impl<D: Disk> Partition<D> {
 
     /// Takes up what was committed while a batch was appended.
     pub(super) fn catch_up_committed(&self) {
-        let due = self.replicated.as_ref().and_then(|replicated| replicated.committed_due.take());
+        let due = self.replicated.get().and_then(|replicated| replicated.committed_due.take());
         if let Some(committed) = due {
             self.commit_to(committed);
         }
@@ -214,7 +228,7 @@ impl<D: Disk> Partition<D> {
 
     /// The replica says that everything before `committed` is committed.
     pub fn commit_to(&self, committed: Offset) {
-        let Some(replicated) = &self.replicated else { return };
+        let Some(replicated) = self.replicated.get() else { return };
         if replicated.is_appending.get() {
             replicated.committed_due.set(Some(committed));
             return;
@@ -228,7 +242,7 @@ impl<D: Disk> Partition<D> {
 
     /// The replica has appended what its primary sent.
     pub fn follow(&self, header: &BatchHeader) {
-        let Some(replicated) = &self.replicated else { return };
+        let Some(replicated) = self.replicated.get() else { return };
         replicated.note(header);
         self.epochs.borrow_mut().note(header.epoch, header.base_offset);
         if header.is_control() {
@@ -244,7 +258,7 @@ impl<D: Disk> Partition<D> {
 
     /// The replica has cut its log.
     pub fn follow_cut(&self, end: Offset) {
-        let Some(replicated) = &self.replicated else { return };
+        let Some(replicated) = self.replicated.get() else { return };
         let known = replicated.cut(end);
         let mut unstable = Unstable::default();
         known.producers.open_transactions().for_each(|first| unstable.open(first));

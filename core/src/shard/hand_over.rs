@@ -63,7 +63,9 @@ impl<D: Disk> Shard<D> {
     }
 
     fn hands_over(&self, partition: &PartitionImage) -> bool {
-        self.handing_over.get() && partition.leader == self.node.get() && partition.isr.len() > 1
+        self.handing_over.get()
+            && partition.leader == self.node.get()
+            && partition.has_others_in_sync(self.node.get())
     }
 
     /// This core has the new primary's replica, and it has not begun to lead.

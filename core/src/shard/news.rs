@@ -17,7 +17,10 @@ use heddle_replication::{
 };
 use heddle_replication_driver::{Driver, Placement};
 
-use crate::metadata::{ClusterImage, Durability, PartitionImage, TopicImage, image::core_of};
+use crate::metadata::{
+    ClusterImage, Durability, PartitionImage, TopicImage,
+    image::{NOBODY, core_of},
+};
 
 /// A backup further behind than this many records catches up within the budget for that.
 const CATCH_UP_RECORDS_MAX: i64 = 10_000;
@@ -53,6 +56,8 @@ pub struct News {
     pub grant: Option<Grant>,
     /// The epoch that it is to promise, if it is asked to and was not before.
     pub seal: Option<Epoch>,
+    /// Whether it is to go on taking records for a while before it promises: it is a backup where the primary alone commits.
+    pub seals_late: bool,
     /// Whether it leads, and no election is under way.
     pub leads: bool,
 }
@@ -79,6 +84,7 @@ impl News {
             cores: cores.collect(),
             grant: is_new_grant.then(|| partition.grant()),
             seal: partition.electing().filter(|_| is_new_seal && partition.isr.contains(&node.get())),
+            seals_late: partition.quorum <= 1 && ![node.get(), NOBODY].contains(&partition.leader),
             leads: partition.electing == 0
                 && partition.leader == node.get()
                 && partition.leader_life == life.0,
@@ -114,13 +120,13 @@ impl News {
         }
     }
 
-    /// Tells the replica, which is hosted.
+    /// Tells the replica, which is hosted. A late seal is the caller's to do.
     pub fn tell<D: Disk>(self, now: Duration, at: TopicPartition, driver: &mut Driver<D>) {
         driver.place(now, at, self.replicas, self.cores);
         if let Some(grant) = self.grant {
             driver.granted(now, at, grant);
         }
-        if let Some(epoch) = self.seal {
+        if let Some(epoch) = self.seal.filter(|_| !self.seals_late) {
             driver.seal(now, at, epoch);
         }
     }

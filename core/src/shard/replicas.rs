@@ -12,7 +12,7 @@ use std::{
 };
 
 use heddle_log_store::{Disk, Log, StorageError};
-use heddle_proto::ids::{CoreId, NodeId, TopicPartition};
+use heddle_proto::ids::{CoreId, Epoch, NodeId, TopicPartition};
 use heddle_replication::{history::History, message::Life};
 use heddle_replication_driver::{
     Driver, Event, JobError, Options, Peer,
@@ -42,6 +42,11 @@ const MEND_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked for clients that wait for replicas which are not in sync any more.
 const STARVED_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a backup goes on taking records in an election where the primary alone commits. Such an election cannot end
+/// without the primary's answer, and none of the others can win it without all that the primary has taken until it heard of
+/// it. Shorter than elections wait for answers.
+const SEALS_AFTER: Duration = Duration::from_millis(150);
+
 /// The replicas of one core.
 pub struct Replicas<D: Disk + 'static> {
     life: Life,
@@ -52,6 +57,8 @@ pub struct Replicas<D: Disk + 'static> {
     at_start: Arc<ClusterImage>,
     /// What each replica was last told.
     told: RefCell<BTreeMap<TopicPartition, PartitionImage>>,
+    /// And how many replicas are to hold what is committed.
+    required: RefCell<BTreeMap<TopicPartition, u16>>,
     needed: RefCell<BTreeMap<Peer, String>>,
     /// Logs of which the disk had lost something when this life began.
     damaged: RefCell<BTreeSet<TopicPartition>>,
@@ -86,6 +93,7 @@ impl<D: Disk + 'static> Replicas<D> {
             peers: RefCell::default(),
             at_start,
             told: RefCell::default(),
+            required: RefCell::default(),
             needed: RefCell::default(),
             damaged: RefCell::default(),
             stopped: RefCell::default(),
@@ -150,8 +158,8 @@ impl<D: Disk + 'static> Shard<D> {
         let image = self.image();
         for at in self.store.recovered() {
             let topic = image.topic_by_id(at.topic);
-            let Some(topic) =
-                topic.filter(|topic| topic.partition(at.partition).is_some_and(|it| it.is_replicated()))
+            let is_mended = |partition: &PartitionImage| partition.has_others_in_sync(self.node.get());
+            let Some(topic) = topic.filter(|topic| topic.partition(at.partition).is_some_and(is_mended))
             else {
                 continue;
             };
@@ -169,6 +177,13 @@ impl<D: Disk + 'static> Shard<D> {
             }
         }
         Ok(())
+    }
+
+    /// Whether other nodes are sure to have what a replica here has.
+    fn has_others_in_sync(&self, at: TopicPartition) -> bool {
+        let image = self.image();
+        let partition = image.topic_by_id(at.topic).and_then(|topic| topic.partition(at.partition));
+        partition.is_some_and(|partition| partition.has_others_in_sync(self.node.get()))
     }
 
     /// Every replica leaves what it has in good order; returns when they have, or after `patience`.
@@ -207,11 +222,16 @@ impl<D: Disk + 'static> Shard<D> {
                 self.tell_replica(topic, at, news, told.is_none());
                 self.replicas.told.borrow_mut().insert(at, partition.clone());
             }
+            let required = partition.required_quorum(topic.config.commit_quorum);
+            if self.replicas.required.borrow_mut().insert(at, required) != Some(required) {
+                self.replicas.runner.with(|driver, _| driver.require(at, usize::from(required)));
+            }
         }
         let gone: Vec<TopicPartition> =
             self.replicas.told.borrow().keys().filter(|at| !here.contains(at)).copied().collect();
         for at in &gone {
             self.replicas.told.borrow_mut().remove(at);
+            self.replicas.required.borrow_mut().remove(at);
             self.replicas.runner.with(|driver, _| driver.remove(*at));
         }
         self.delete_moved(gone);
@@ -253,6 +273,7 @@ impl<D: Disk + 'static> Shard<D> {
     fn tell_replica(self: &Rc<Self>, topic: &TopicImage, at: TopicPartition, news: News, is_new: bool) {
         let opened = self.partitions.borrow().get(&at).cloned();
         let opened = opened.unwrap_or_else(|| self.open(at));
+        opened.replicate(self.replicas.runner.clone());
         let leads = news.leads;
         if !leads {
             // Nobody waits for what this replica may not commit any more.
@@ -265,9 +286,24 @@ impl<D: Disk + 'static> Shard<D> {
             let placement = news.placement(&self.replicas.at_start, topic, at, (history, is_damaged));
             self.replicas.runner.with(|driver, now| driver.add(now, placement, log));
         }
+        if let Some(epoch) = news.seal.filter(|_| news.seals_late) {
+            self.seal_late(at, epoch);
+        }
         self.replicas.runner.with(|driver, now| news.tell(now, at, driver));
         opened.lead(leads);
         opened.admit(self.replicas.is_in_touch.get());
+    }
+
+    /// Promises an epoch after what its primary is still sending.
+    fn seal_late(self: &Rc<Self>, at: TopicPartition, epoch: Epoch) {
+        let shard = self.clone();
+        self.queues.spawn(Queue::Hot, async move {
+            sleep(SEALS_AFTER).await;
+            let is_due = |told: &PartitionImage| told.electing() == Some(epoch);
+            if shard.replicas.told.borrow().get(&at).is_some_and(is_due) {
+                shard.replicas.runner.with(|driver, now| driver.seal(now, at, epoch));
+            }
+        });
     }
 
     /// Connects to the cores of other nodes that replicas here need, and to no others.
@@ -337,6 +373,9 @@ impl<D: Disk + 'static> Observer for ShardObserver<D> {
             }
             Event::Halted(at, fault) => {
                 tracing::error!(topic = %at.topic, partition = %at.partition, ?fault, "a replica is in contradiction with its cluster and takes part no more");
+            }
+            Event::Damaged(at, damage) if !shard.has_others_in_sync(at) => {
+                tracing::error!(topic = %at.topic, partition = %at.partition, offset = %damage.offset, "the log of a replica is damaged, and no other replica has what lies behind");
             }
             Event::Damaged(at, damage) => {
                 tracing::error!(topic = %at.topic, partition = %at.partition, offset = %damage.offset, "the log of a replica is damaged: this node hands over and starts anew, to mend it from another replica");

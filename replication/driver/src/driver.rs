@@ -217,13 +217,18 @@ impl<D: Disk> Driver<D> {
         replicas: BTreeSet<NodeId>,
         cores: BTreeMap<NodeId, CoreId>,
     ) {
-        if let Some(hosted) = self.hosted.get_mut(&partition) {
+        if let Some(hosted) = self.disturb(partition) {
             hosted.place(replicas, cores);
-            if !std::mem::replace(&mut hosted.is_restless, true) {
-                self.restless.push(partition);
-            }
         }
         self.forget_others(now, partition);
+    }
+
+    /// So many members of the in-sync set are to hold what is committed: a primary here sees to it as soon as that is safe
+    /// and there are as many.
+    pub fn require(&mut self, partition: TopicPartition, quorum: usize) {
+        if let Some(hosted) = self.disturb(partition) {
+            hosted.required = Some(quorum);
+        }
     }
 
     /// There is to be no replica here any more. Its log is the owner's to delete.
@@ -462,10 +467,7 @@ impl<D: Disk> Driver<D> {
         input: Input,
         carried: &[(Bytes, BatchHeader)],
     ) {
-        let Some(hosted) = self.hosted.get_mut(&partition) else { return };
-        if !std::mem::replace(&mut hosted.is_restless, true) {
-            self.restless.push(partition);
-        }
+        let Some(hosted) = self.disturb(partition) else { return };
         let mut out: Vec<Output> = Vec::new();
         let led = hosted.replica.primary().map(|primary| primary.epoch);
         hosted.replica.step(input, &mut out);
@@ -478,6 +480,15 @@ impl<D: Disk> Driver<D> {
 
     fn forget_said(&mut self, partition: TopicPartition) {
         self.connections.values_mut().for_each(|connection| connection.outbound.forget(partition));
+    }
+
+    /// The clock is to look at a partition the next time.
+    fn disturb(&mut self, partition: TopicPartition) -> Option<&mut Hosted<D>> {
+        let hosted = self.hosted.get_mut(&partition)?;
+        if !std::mem::replace(&mut hosted.is_restless, true) {
+            self.restless.push(partition);
+        }
+        Some(hosted)
     }
 
     pub(crate) fn partitions(&self) -> Vec<TopicPartition> {

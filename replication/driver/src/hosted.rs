@@ -56,6 +56,8 @@ pub(crate) struct Hosted<D: Disk> {
     history: History,
     /// Every node that is to have a replica.
     pub(crate) replicas: BTreeSet<NodeId>,
+    /// So many members of the in-sync set are to hold what is committed; `None`: as many as metadata says.
+    pub(crate) required: Option<usize>,
     /// Where replicas are: as placed, and of others that have spoken since.
     cores: BTreeMap<NodeId, CoreId>,
     waiting: VecDeque<LogOp>,
@@ -86,6 +88,7 @@ impl<D: Disk> Hosted<D> {
             log,
             history,
             replicas,
+            required: None,
             cores,
             waiting: VecDeque::new(),
             cutting: false,
@@ -133,7 +136,9 @@ impl<D: Disk> Hosted<D> {
     /// Whether nothing is due until something happens to it.
     pub(crate) fn is_at_rest(&self, me: NodeId) -> bool {
         let is_settled = |primary: &heddle_replication::primary::Primary| {
-            !primary.is_changing() && *primary.members() == self.replicas
+            !primary.is_changing()
+                && *primary.members() == self.replicas
+                && self.required.is_none_or(|required| required == primary.quorum())
         };
         self.awaited(me).is_empty() && self.replica.primary().is_none_or(is_settled)
     }

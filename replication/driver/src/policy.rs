@@ -111,7 +111,8 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// Who has not caught up for long leaves the in-sync set; who has caught up comes back.
+    /// Who has not caught up for long leaves the in-sync set; who has caught up comes back. With that the commit quorum
+    /// becomes what it is to be.
     fn keep_in_sync(&mut self, now: Duration, partition: TopicPartition) {
         let (me, lag_max) = (self.me, self.options.lag_max);
         let Some(hosted) = self.hosted.get_mut(&partition) else { return };
@@ -138,6 +139,8 @@ impl<D: Disk> Driver<D> {
         let leaving = primary.members().iter().find(|peer| **peer != me && !hosted.replicas.contains(*peer));
         let all_came = hosted.replicas.iter().all(|peer| primary.members().contains(peer));
         wishes.extend(leaving.filter(|_| all_came).map(|peer| Input::Shrink(*peer)));
+        let required = hosted.required.filter(|required| *required != primary.quorum());
+        wishes.extend(required.map(Input::Require));
         for wish in wishes {
             self.take(now, partition, wish, &[]);
         }

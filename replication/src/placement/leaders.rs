@@ -24,10 +24,11 @@ pub(super) fn leave(table: &mut Table) {
 /// Spreads the leaders of partitions from `first` on over the nodes that are up, given all that they lead.
 ///
 /// A node that leads too much may share no partition with one that leads too little; then others pass leaders on between
-/// them. So this looks for the shortest way, as flows are made maximal, and ends when there is none.
-pub(super) fn spread(table: &mut Table, first: PartitionSlot) {
+/// them. So this looks for the shortest way, as flows are made maximal, and ends when there is none, or after `ways_max`.
+pub(super) fn spread(table: &mut Table, first: PartitionSlot, ways_max: usize) {
     let shares = Shares::new(table, |node| node.led.len());
-    while let Some(way) = way(table, &shares, first) {
+    for _ in 0..ways_max {
+        let Some(way) = way(table, &shares, first) else { return };
         for (partition, to) in way {
             table.lead(partition, to);
         }
@@ -38,7 +39,7 @@ pub(super) fn spread(table: &mut Table, first: PartitionSlot) {
 fn way(table: &Table, shares: &Shares, first: PartitionSlot) -> Option<Vec<(PartitionSlot, NodeIndex)>> {
     let mut by_excess: Vec<_> = table.up().collect();
     by_excess.sort_by_key(|node| Reverse(shares.excess(&table.nodes[*node])));
-    let least = *by_excess.last()?;
+    let least = by_excess.iter().copied().rfind(|node| table.nodes[*node].takes)?;
     for start in by_excess {
         if !shares.pays(&table.nodes[start], &table.nodes[least]) {
             return None;
@@ -61,7 +62,7 @@ fn way_from(
     let mut reached: Vec<Option<(NodeIndex, PartitionSlot)>> = vec![None; table.nodes.len()];
     let mut queue = VecDeque::from([start]);
     while let Some(node) = queue.pop_front() {
-        if shares.pays(&table.nodes[start], &table.nodes[node]) {
+        if table.nodes[node].takes && shares.pays(&table.nodes[start], &table.nodes[node]) {
             let mut way = Vec::new();
             let mut to = node;
             while let Some((from, partition)) = reached[to] {
@@ -70,7 +71,7 @@ fn way_from(
             }
             return Some(way);
         }
-        for partition in table.nodes[node].led.range(first..) {
+        for partition in table.nodes[node].led.range(first..).filter(|it| !table.fixed.contains(it)) {
             for to in table.replicas(*partition).iter().copied() {
                 if to != start && table.nodes[to].is_up() && reached[to].is_none() {
                     reached[to] = Some((node, *partition));

@@ -1,7 +1,8 @@
 //! Which nodes hold a partition's replicas, and which of them leads it when all are well.
 //!
-//! Pure and without chance: the same cluster gives the same answer, whoever asks. [`place`] is for a new topic, [`rebalance`]
-//! for everything that changes later: a node that came, one that is drained, one that is gone for good. What they hold to:
+//! Pure and without chance: the same cluster gives the same answer, whoever asks. [`place`] is for a new topic, [`fill`] for
+//! nodes that came, [`rebalance`] for everything that changes later: one that is drained, one that is gone for good. What they
+//! hold to:
 //!
 //! - Replicas of a partition are on distinct nodes, and on as many racks as there are to have. A node without a rack is a rack
 //!   of its own.
@@ -16,7 +17,7 @@ mod leaders;
 mod replicas;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use heddle_proto::ids::{NodeId, TopicPartition};
 
@@ -109,21 +110,48 @@ pub fn place(
     for partition in new {
         replicas::add(&mut table, *partition, replica_count);
     }
-    leaders::spread(&mut table, first_new);
+    leaders::spread(&mut table, first_new, usize::MAX);
     Ok(table.placement(first_new).collect())
 }
 
 /// What should change so that every replica is on a node that keeps it and the load is spread.
 pub fn rebalance(nodes: &Nodes, existing: &Placement) -> Rebalance {
     let mut table = Table::new(nodes, existing);
+    let mut left = usize::MAX;
     let stranded = replicas::evacuate(&mut table);
-    replicas::spread_racks(&mut table);
-    replicas::spread_load(&mut table);
+    replicas::spread_racks(&mut table, &mut left);
+    replicas::spread_load(&mut table, &mut left);
     leaders::leave(&mut table);
-    leaders::spread(&mut table, 0);
-    let changes = table.placement(0).filter_map(|(partition, to)| {
-        let from = &existing[&partition];
+    leaders::spread(&mut table, 0, usize::MAX);
+    Rebalance { changes: changes(&table, existing), stranded }
+}
+
+/// What should change next so that the nodes in `newcomers` get their share: replicas go to those alone, at most `moves_max`,
+/// and of partitions that `may_change`. Asked again after that it goes on, until nothing is left: each answer makes the nodes
+/// more equal.
+pub fn fill(
+    nodes: &Nodes,
+    existing: &Placement,
+    newcomers: &BTreeSet<NodeId>,
+    may_change: impl Fn(&TopicPartition) -> bool,
+    moves_max: usize,
+) -> Vec<Change> {
+    let mut table = Table::new(nodes, existing);
+    for node in &mut table.nodes {
+        node.takes &= newcomers.contains(&node.id);
+    }
+    table.fixed = (0..table.partition_count()).filter(|it| !may_change(&table.partition(*it))).collect();
+    let mut left = moves_max;
+    replicas::spread_racks(&mut table, &mut left);
+    replicas::spread_load(&mut table, &mut left);
+    leaders::spread(&mut table, 0, moves_max);
+    changes(&table, existing)
+}
+
+fn changes(table: &Table, existing: &Placement) -> Vec<Change> {
+    let change = |(partition, to)| {
+        let from: &Vec<NodeId> = &existing[&partition];
         (*from != to).then(|| Change { partition, from: from.clone(), to })
-    });
-    Rebalance { changes: changes.collect(), stranded }
+    };
+    table.placement(0).filter_map(change).collect()
 }

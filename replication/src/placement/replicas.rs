@@ -15,11 +15,11 @@ pub(super) fn add(table: &mut Table, partition: TopicPartition, replica_count: u
     table.insert(partition, replicas);
 }
 
-/// The node that is up, not in `replicas`, in a rack that they are not in if there is one, and with the least load for its
+/// The node that takes replicas, not in `replicas`, in a rack that they are not in if there is one, and with the least load for its
 /// weight. Among equals a hash of both decides, so that what two partitions share they share by chance: the partitions of one
 /// node that fails have their other replicas on all nodes.
 fn best(table: &Table, partition: TopicPartition, replicas: &[NodeIndex]) -> Option<NodeIndex> {
-    let candidates = table.up().filter(|node| !replicas.contains(node));
+    let candidates = table.takers().filter(|node| !replicas.contains(node));
     candidates.min_by(|left, right| {
         let (left, right) = (&table.nodes[*left], &table.nodes[*right]);
         let shares_rack = |rack| replicas.iter().any(|replica| table.nodes[*replica].rack == rack);
@@ -68,11 +68,17 @@ pub(super) fn evacuate(table: &mut Table) -> Vec<TopicPartition> {
     stranded
 }
 
-/// Moves replicas that share a rack to racks that their partition is not in.
-pub(super) fn spread_racks(table: &mut Table) {
+/// Moves replicas that share a rack to racks that their partition is not in; `left` is how many replicas may still move.
+pub(super) fn spread_racks(table: &mut Table, left: &mut usize) {
     for partition in 0..table.partition_count() {
-        while let Some((from, to)) = to_another_rack(table, partition) {
+        if table.fixed.contains(&partition) {
+            continue;
+        }
+        while *left > 0
+            && let Some((from, to)) = to_another_rack(table, partition)
+        {
             table.move_replica(partition, from, to);
+            *left -= 1;
         }
     }
 }
@@ -91,11 +97,15 @@ fn to_another_rack(table: &Table, partition: PartitionSlot) -> Option<(NodeIndex
     is_better.then_some((from, to))
 }
 
-/// Moves replicas from nodes above their share to nodes below, while that makes them more equal and no partition is on fewer racks.
-pub(super) fn spread_load(table: &mut Table) {
+/// Moves replicas from nodes above their share to nodes below, while that makes them more equal and no partition is on fewer
+/// racks; `left` is how many replicas may still move.
+pub(super) fn spread_load(table: &mut Table, left: &mut usize) {
     let shares = Shares::new(table, |node| node.held.len());
-    while let Some((partition, from, to)) = paying_move(table, &shares) {
+    while *left > 0
+        && let Some((partition, from, to)) = paying_move(table, &shares)
+    {
         table.move_replica(partition, from, to);
+        *left -= 1;
     }
 }
 
@@ -103,7 +113,7 @@ fn paying_move(table: &Table, shares: &Shares) -> Option<(PartitionSlot, NodeInd
     let mut by_excess: Vec<_> = table.up().collect();
     by_excess.sort_by_key(|node| Reverse(shares.excess(&table.nodes[*node])));
     for from in by_excess.iter().copied() {
-        for to in by_excess.iter().copied().rev() {
+        for to in by_excess.iter().copied().rev().filter(|to| table.nodes[*to].takes) {
             if !shares.pays(&table.nodes[from], &table.nodes[to]) {
                 break;
             }
@@ -118,7 +128,8 @@ fn paying_move(table: &Table, shares: &Shares) -> Option<(PartitionSlot, NodeInd
 /// A partition whose replica may go from one node to the other; rather one that the first does not lead.
 fn movable(table: &Table, from: NodeIndex, to: NodeIndex) -> Option<PartitionSlot> {
     let may_move = |partition: &PartitionSlot| {
-        !table.nodes[to].held.contains(partition)
+        !table.fixed.contains(partition)
+            && !table.nodes[to].held.contains(partition)
             && table.rack_count(*partition, from, to) >= table.rack_count(*partition, from, from)
     };
     let from = &table.nodes[from];

@@ -18,6 +18,8 @@ pub(super) struct TableNode {
     pub weight: i64,
     /// `None`: gone for good.
     pub state: Option<NodeState>,
+    /// Whether it may get a replica, or a turn to lead, that makes the nodes more equal.
+    pub takes: bool,
     /// What it holds a replica of.
     pub held: BTreeSet<PartitionSlot>,
     /// What it is the preferred leader of.
@@ -38,6 +40,8 @@ impl TableNode {
 pub(super) struct Table {
     pub nodes: Vec<TableNode>,
     partitions: Vec<(TopicPartition, Vec<NodeIndex>)>,
+    /// Partitions that count and stay as they are.
+    pub fixed: BTreeSet<PartitionSlot>,
 }
 
 impl Table {
@@ -48,7 +52,7 @@ impl Table {
             rack_count += 1;
             rack_count - 1
         };
-        let mut table = Table { nodes: Vec::new(), partitions: Vec::new() };
+        let mut table = Table { nodes: Vec::new(), partitions: Vec::new(), fixed: BTreeSet::new() };
         let mut indexes = BTreeMap::new();
         for (id, node) in nodes {
             let rack = match &node.rack {
@@ -61,6 +65,7 @@ impl Table {
                 rack,
                 weight: i64::from(node.weight.max(1)),
                 state: Some(node.state),
+                takes: node.state == NodeState::Up,
                 held: BTreeSet::new(),
                 led: BTreeSet::new(),
             });
@@ -69,7 +74,8 @@ impl Table {
             let replicas = replicas.iter().map(|id| {
                 *indexes.entry(*id).or_insert_with(|| {
                     let (rack, held, led) = (new_rack(), BTreeSet::new(), BTreeSet::new());
-                    table.nodes.push(TableNode { id: *id, rack, weight: 1, state: None, held, led });
+                    let gone = TableNode { id: *id, rack, weight: 1, state: None, takes: false, held, led };
+                    table.nodes.push(gone);
                     table.nodes.len() - 1
                 })
             });
@@ -140,6 +146,11 @@ impl Table {
 
     pub fn up(&self) -> impl Iterator<Item = NodeIndex> {
         (0..self.nodes.len()).filter(|node| self.nodes[*node].is_up())
+    }
+
+    /// The nodes that may get something.
+    pub fn takers(&self) -> impl Iterator<Item = NodeIndex> {
+        (0..self.nodes.len()).filter(|node| self.nodes[*node].takes)
     }
 
     /// Partitions from `first` on, with their replicas by name.

@@ -32,6 +32,8 @@ pub enum Action {
     Shrink(usize, usize),
     /// The first, a primary, wants the second in the in-sync set.
     Grow(usize, usize),
+    /// This primary wants another commit quorum.
+    Require(usize, usize),
     /// The controller begins an election.
     BeginElection,
     /// The controller asks this node to seal.
@@ -152,6 +154,9 @@ fn node_actions(world: &World, index: usize, actions: &mut Vec<Action>) {
             actions.extend(others.clone().map(|other| Action::Shrink(index, other)));
             actions.extend(others.clone().map(|other| Action::Grow(index, other)));
         }
+        if budget.requirements > 0 {
+            actions.extend((1..=world.nodes.len()).map(|quorum| Action::Require(index, quorum)));
+        }
     }
     if budget.resends > 0 {
         actions.extend(others.map(|other| Action::Resend(index, other)));
@@ -206,6 +211,13 @@ pub fn take(instance: &Instance, world: &mut World, action: &Action) -> bool {
         Action::Grow(index, other) => {
             return sends(instance, world, *index, Input::Grow(NodeId::new(*other as u32)), |world| {
                 world.budget.changes -= 1;
+            });
+        }
+        Action::Require(index, quorum) => {
+            return sends(instance, world, *index, Input::Require(*quorum), |world| {
+                world.budget.requirements -= 1;
+                let ghost = Arc::make_mut(&mut world.ghost);
+                ghost.asked_quorum = ghost.asked_quorum.max(*quorum);
             });
         }
         Action::BeginElection => {

@@ -6,7 +6,7 @@ use heddle_proto::ids::NodeId;
 use heddle_replication::io::Input;
 
 use super::instance::Instance;
-use super::world::{Violation, World};
+use super::world::{Packet, Violation, World};
 
 /// Rounds in which everything under way is delivered. The longest recovery seen takes 12.
 const ROUNDS_MAX: usize = 40;
@@ -84,7 +84,19 @@ fn suffice(world: &World, up: &[usize]) -> bool {
         .filter(|index| in_sync.members.contains(&NodeId::new(**index as u32)))
         .filter(|index| world.machine(**index).is_some_and(|machine| machine.is_whole()))
         .count();
-    whole_count >= in_sync.seal_quorum().max(in_sync.quorum)
+    whole_count >= in_sync.seal_quorum().max(in_sync.quorum).max(asked_quorum(world))
+}
+
+/// The largest commit quorum that may be agreed on by what is under way.
+fn asked_quorum(world: &World) -> usize {
+    let machines = world.nodes.iter().filter_map(|node| node.machine.as_ref()?.primary());
+    let is_changing = machines.into_iter().any(|primary| primary.is_changing());
+    let on_the_way = world.network.iter().map(|packet| match &**packet {
+        Packet::ToMetadata(change) => change.quorum,
+        Packet::Peer { .. } => 0,
+    });
+    let asked = if is_changing { world.ghost.asked_quorum } else { 0 };
+    on_the_way.max().unwrap_or(0).max(asked)
 }
 
 fn commits(instance: &Instance, world: &World, up: &[usize]) -> Result<(), Stuck> {

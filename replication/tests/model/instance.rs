@@ -18,6 +18,8 @@ pub struct Budget {
     pub wipes: u8,
     /// Changes of the in-sync set that primaries ask for, repetitions included.
     pub changes: u8,
+    /// Other commit quorums that primaries ask for, repetitions included.
+    pub requirements: u8,
     /// Removals of old records.
     pub retentions: u8,
     /// Messages that are sent again.

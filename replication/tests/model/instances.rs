@@ -14,12 +14,19 @@ pub fn small() -> Vec<(&'static str, Instance)> {
     let memory = |budget| Instance { slow_disks: 1 << 1, ..Instance::small(Hold::Written, budget) };
     let narrow = |instance| Instance { packets_max: 2, ..instance };
     let two_of_three = |instance| Instance { member_count: 2, ..instance };
+    let two_alone = |quorum, instance| Instance { node_count: 2, member_count: 2, quorum, ..instance };
     let growth = Budget { changes: 1, ..one };
     vec![
         ("two records, an election", durable(Budget { records: 2, ..one })),
         ("two elections", narrow(durable(Budget { elections: 2, ..one }))),
         ("a change of the set", durable(Budget { changes: 1, ..one })),
         ("a change that arrives twice", narrow(durable(Budget { changes: 1, duplicates: 1, ..one }))),
+        ("another quorum", narrow(durable(Budget { requirements: 1, ..one }))),
+        ("another quorum of two", two_alone(1, durable(Budget { requirements: 1, elections: 2, ..one }))),
+        (
+            "a lower quorum, then one member less",
+            two_alone(2, durable(Budget { requirements: 1, changes: 1, ..one })),
+        ),
         ("growth by a third replica", narrow(two_of_three(durable(growth)))),
         (
             "growth where all commit",
@@ -62,6 +69,9 @@ pub fn large() -> Vec<(&'static str, Instance)> {
     vec![
         ("two records, two elections", durable(Budget { records: 2, elections: 2, ..none })),
         ("a change that arrives twice", durable(Budget { changes: 1, duplicates: 1, resends: 1, ..one })),
+        ("two quorums", durable(Budget { requirements: 2, ..one })),
+        ("another quorum and a change", durable(Budget { requirements: 1, changes: 1, ..one })),
+        ("two elections and another quorum", durable(Budget { elections: 2, requirements: 1, ..one })),
         ("two changes", Instance { member_count: 2, ..durable(Budget { changes: 2, ..one }) }),
         ("a crash that forgets", memory(Budget { crashes: 1, ..one })),
         ("a clean stop and a crash", memory(Budget { stops: 1, crashes: 1, ..one })),

@@ -17,6 +17,8 @@ pub fn instances() -> Vec<(Rule, usize, Instance)> {
     // Node 1 has flushed nothing when it crashes, so it forgets.
     let forgetful = |budget| Instance { slow_disks: 1 << 1, ..Instance::small(Hold::Written, budget) };
     let deposed = |budget| Instance { deposed_before: true, ..Instance::small(Hold::Durable, budget) };
+    // Of two members the primary alone commits, and is to have the other's word as well.
+    let two_alone = |budget| Instance { node_count: 2, member_count: 2, quorum: 1, ..durable(budget) };
     vec![
         (Rule::CommitQuorum, 11, durable(one)),
         (Rule::BothSets, 9, durable(Budget { changes: 1, ..one })),
@@ -37,6 +39,8 @@ pub fn instances() -> Vec<(Rule, usize, Instance)> {
         (Rule::ElectedLogBeforeAccept, 16, durable(Budget { elections: 2, ..one })),
         (Rule::ShrinkKeepsCommitted, 9, durable(Budget { changes: 1, ..one })),
         (Rule::ShrinkKeepsElectedLog, 15, narrow(durable(Budget { elections: 2, changes: 1, ..one }))),
+        (Rule::BothSets, 10, two_alone(Budget { requirements: 1, ..one })),
+        (Rule::ShrinkKeepsCommitted, 10, two_alone(Budget { requirements: 1, ..one })),
         (
             Rule::GrowKeepsCommitted,
             9,

@@ -51,6 +51,7 @@ fn is_fault(action: &Action) -> bool {
         Action::DeliverAndKeep(_)
             | Action::BeginElection
             | Action::Shrink(..)
+            | Action::Require(..)
             | Action::Crash(..)
             | Action::Wipe(_)
             | Action::Stop(_)
@@ -120,6 +121,7 @@ fn instance(
         stops: 3,
         wipes: 2,
         changes: 12,
+        requirements: 6,
         resends: 60,
         retentions: 4,
         duplicates: 20,

@@ -80,6 +80,8 @@ pub struct Ghost {
     pub record_count: u8,
     /// Committed records that lossy elections took back.
     pub lost_count: u8,
+    /// The largest commit quorum that a primary was to ask for.
+    pub asked_quorum: usize,
     /// A node lost its disk: what is on stable storage may be gone.
     pub wiped: bool,
 }
@@ -309,7 +311,9 @@ impl World {
             ghost.committed.extend_from_slice(&claimed[shared..]);
             if instance.hold == Hold::Durable && !ghost.wiped {
                 let holders = self.nodes.iter().filter(|node| node.holds_on_disk(claimed)).count();
-                is_held = holders >= instance.quorum;
+                // A lower quorum may have been agreed on that the primary has not heard of, but not a higher one.
+                let quorum = machine.primary().map_or(1, |primary| primary.quorum());
+                is_held = holders >= quorum;
             }
             let me = (epoch, node_id(index), node.life);
             alone = ghost.committers.iter().all(|known| known.0 != epoch || *known == me);

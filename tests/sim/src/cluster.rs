@@ -319,8 +319,9 @@ impl Cluster {
         }
         let (id, clock) = (node.id, node.clock(now));
         if now.as_millis().is_multiple_of(10)
-            && let Some(up) = node.up.as_ref()
+            && let Some(up) = node.up.as_mut()
         {
+            up.seal_late(clock);
             let mut driver = up.driver.borrow_mut();
             for node in self.network.broken_at(now, id) {
                 driver.connected(clock, peer(node));

@@ -13,6 +13,9 @@ use crate::plan::{Bug, Plan};
 /// A backup further behind than this many records catches up within the budget for that.
 const CATCH_UP_RECORDS_MAX: i64 = 40;
 
+/// As long as the broker's backups go on taking records before they promise, where the primary alone commits.
+const SEALS_AFTER: Duration = Duration::from_millis(150);
+
 impl Up {
     /// Opens the replicas that this node has, tells them what is new, and gives those up that are gone.
     pub fn follow(&mut self, clock: Duration, node: NodeId, plan: &Plan) {
@@ -34,6 +37,9 @@ impl Up {
                 if before.is_none() {
                     self.host(clock, plan, (topic, at), &news);
                 }
+                if let Some(epoch) = news.seal.filter(|_| news.seals_late) {
+                    self.late_seals.push((clock + SEALS_AFTER, at, epoch));
+                }
                 news.tell(clock, at, &mut self.driver.borrow_mut());
                 self.told.insert(at, partition.clone());
             }
@@ -44,6 +50,16 @@ impl Up {
             self.driver.borrow_mut().remove(*at);
         }
         self.delete_moved(node, gone);
+    }
+
+    /// Promises what is due by now, as far as that election is still under way.
+    pub fn seal_late(&mut self, clock: Duration) {
+        let due: Vec<_> = self.late_seals.extract_if(.., |(at, ..)| *at <= clock).collect();
+        for (_, at, epoch) in due {
+            if self.told.get(&at).is_some_and(|told| told.electing() == Some(epoch)) {
+                self.driver.borrow_mut().seal(clock, at, epoch);
+            }
+        }
     }
 
     /// Deletes the logs of those of these partitions that have no replica here any more.

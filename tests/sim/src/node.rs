@@ -18,7 +18,7 @@ use heddle_log_store::{
     Hooks, Log, LogConfig, LogId, LogPositions, LogStore, Options as StoreOptions, ReadError,
     RecoveredPartitions, StorageError, SyncMode, WriteTimes, list_partitions, list_wal_dirs, replay_wal,
 };
-use heddle_proto::ids::{CoreId, NodeId, Offset, TopicPartition};
+use heddle_proto::ids::{CoreId, Epoch, NodeId, Offset, TopicPartition};
 use heddle_replication::history::History;
 use heddle_replication::message::Life;
 use heddle_replication::replica::Hold;
@@ -115,6 +115,8 @@ pub struct Up {
     pub session: Session,
     /// What each replica was last told.
     pub told: BTreeMap<TopicPartition, PartitionImage>,
+    /// Epochs that replicas are to promise, and when.
+    pub late_seals: Vec<(Duration, TopicPartition, Epoch)>,
     /// The metadata when this life began.
     pub at_start: Arc<ClusterImage>,
     /// Where logs are damaged that the disk had lost something of when this life began.
@@ -242,6 +244,7 @@ impl Node {
             store,
             session: Session::new(clock, (self.id, life), image.clone(), self.plan.bug),
             told: BTreeMap::new(),
+            late_seals: Vec::new(),
             at_start: image,
             damaged: BTreeMap::new(),
             has_lost,

@@ -209,9 +209,8 @@ impl Session {
             return;
         }
         self.change_at = clock + SAY_AGAIN;
-        let changes = self.notes.changes(&self.seen);
-        if !changes.is_empty() {
-            self.changing = Some(self.propose(clock, way, Command::ChangeInSync { changes }));
+        if let Some(command) = self.notes.changes(&self.seen).into_iter().next() {
+            self.changing = Some(self.propose(clock, way, command));
         }
     }
 

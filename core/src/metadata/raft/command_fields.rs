@@ -7,10 +7,10 @@ use crate::{
     fields::{enum_fields, struct_fields},
     metadata::{
         command::{Command, MetadataError, Outcome},
-        elections::{Elected, Election, InSyncChange},
+        elections::{Elected, Election, InSyncChange, QuorumChange},
         image::ReplicaSlot,
         quota::{Entity, Limited, QuotaChange, Who},
-        reassign::Finished,
+        reassign::{Finished, Move},
     },
 };
 
@@ -32,6 +32,9 @@ enum_fields!(Command {
     14 => FinishReassign { finished },
     15 => DrainNode { node, is_draining },
     16 => RemoveNode { node },
+    17 => Rebalance { moves },
+    18 => EndFilling { nodes },
+    19 => ChangeQuorum { changes },
 });
 
 enum_fields!(Outcome {
@@ -63,7 +66,9 @@ struct_fields!(ReplicaSlot { node, slot });
 struct_fields!(Election { topic, partition, after });
 struct_fields!(Elected { topic, partition, epoch, leader, life, is_lossy });
 struct_fields!(InSyncChange { topic, partition, epoch, version, from, members });
+struct_fields!(QuorumChange { topic, partition, epoch, version, from, quorum });
 struct_fields!(Finished { topic, partition, target });
+struct_fields!(Move { topic, partition, from, target });
 struct_fields!(Entity { user, client });
 struct_fields!(QuotaChange { entity, changes });
 
@@ -149,6 +154,25 @@ mod tests {
             },
             Command::DrainNode { node: 4, is_draining: true },
             Command::RemoveNode { node: 4 },
+            Command::Rebalance {
+                moves: vec![Move {
+                    topic: TopicId::new([3; 16]),
+                    partition: 1,
+                    from: vec![1, 2],
+                    target: vec![ReplicaSlot { node: 4, slot: 2 }],
+                }],
+            },
+            Command::EndFilling { nodes: vec![4, 5] },
+            Command::ChangeQuorum {
+                changes: vec![QuorumChange {
+                    topic: TopicId::new([3; 16]),
+                    partition: 1,
+                    epoch: 8,
+                    version: 4,
+                    from: vec![1, 2],
+                    quorum: 2,
+                }],
+            },
         ]
     }
 
