@@ -233,8 +233,9 @@ impl Primary {
         committed.max(elected)
     }
 
-    /// Asks for the in-sync set with `node`, when that acknowledges in this epoch and has caught up. The others need not do so
-    /// now: what is committed they held when it was, and one that is gone for good can leave only when somebody has come.
+    /// Asks for the in-sync set with `node`, when that acknowledges in this epoch and, where all members hold what is committed,
+    /// has all of that. How far behind it may be otherwise is the driver's to say. The others need not acknowledge now: what is
+    /// committed they held when it was, and one that is gone for good can leave only when somebody has come.
     pub fn grow(
         &mut self,
         node: NodeId,
@@ -243,7 +244,8 @@ impl Primary {
         config: &Config,
         out: &mut Vec<Output>,
     ) {
-        let owed = if config.rules.hold(Rule::GrowKeepsCommitted) { committed } else { Offset::ZERO };
+        let keeps = self.in_sync.commit_all && config.rules.hold(Rule::GrowKeepsCommitted);
+        let owed = if keeps { committed } else { Offset::ZERO };
         let caught_up = self.position(node, own).is_some_and(|held| held >= owed);
         let mut members = self.in_sync.members.clone();
         if caught_up && members.insert(node) && self.pending.is_none() {

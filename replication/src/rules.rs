@@ -36,7 +36,7 @@ pub enum Rule {
     /// A smaller in-sync set, or another commit quorum, is proposed when enough of it holds the log with which the primary was
     /// elected.
     ShrinkKeepsElectedLog,
-    /// A newcomer to the in-sync set holds all that was committed.
+    /// A newcomer to an in-sync set of which all members hold what is committed holds it too.
     GrowKeepsCommitted,
     /// Metadata takes a change of the in-sync set from the primary of the current epoch only.
     ChangeOfThisEpoch,

@@ -11,6 +11,10 @@ use crate::connection::Peer;
 use crate::driver::Driver;
 use crate::hosted::Watch;
 
+/// A replica that holds within this time what was written before is near enough to be in sync. Where the primary alone
+/// commits, one that is written all the time is always ahead by what is on its way.
+const NEAR: Duration = Duration::from_millis(500);
+
 /// All partitions are looked at once in so many ticks: within a second or two.
 const TICKS_OF_A_SWEEP: usize = 40;
 
@@ -125,13 +129,15 @@ impl<D: Disk> Driver<D> {
         for peer in hosted.replicas.iter().copied().filter(|peer| *peer != me) {
             let watch = hosted.watches.entry(peer).or_insert(Watch { mark: end, caught_at: now });
             let held = primary.held(peer);
+            let mut is_near = false;
             if held.is_some_and(|held| held >= watch.mark) {
+                is_near = now.saturating_sub(watch.caught_at) <= NEAR;
                 *watch = Watch { mark: end, caught_at: now };
             }
             let is_member = primary.members().contains(&peer);
             if is_member && now.saturating_sub(watch.caught_at) >= lag_max {
                 wishes.push(Input::Shrink(peer));
-            } else if held.is_some() && (!is_member || primary.is_changing()) {
+            } else if held.is_some() && (!is_member && is_near || primary.is_changing()) {
                 wishes.push(Input::Grow(peer));
             }
         }
