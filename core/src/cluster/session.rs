@@ -348,7 +348,8 @@ impl<D: Disk> Session<D> {
     /// Proposes the changes of in-sync sets and quorums that primaries of this node want, until [`Session::stop`].
     pub async fn change_in_sync(&self) {
         while !self.is_stopped.get() {
-            for command in self.notes.borrow_mut().changes(&self.metadata.image()) {
+            let commands = self.notes.borrow_mut().changes(&self.metadata.image());
+            for command in commands {
                 if let Err(error) = self.metadata.submit(command).await {
                     tracing::debug!(%error, "in-sync sets and quorums stay as they are for now");
                 }
