@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # How fast a node that was away is filled up: records as fast as they go for WRITING (default 20s) while one of three is down,
 # then the time until it is in sync again, beside what the disk writes and reads; with LOAD=10s while 500 records a second go
-# on for so long, whose latency is printed too. RATE is the limit of a stream (default: none to speak of). Takes three times
+# on for so long, whose latency is printed too, and that of single durable writes to the same disk. RATE is the limit of a stream (default: none to speak of). Takes three times
 # the records on disk. Needs a release build. See README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -21,10 +21,12 @@ hot() {
         --config min.insync.replicas=2 --rate 500 --batch-records 1 --duration "$1" --spin-us 0 >"$dir/hot" 2>&1 || cat "$dir/hot"
     grep produce "$dir/hot"
 }
+raw() { "$loadgen" limits --dir "$dir" --rate 500 --duration "$1" | grep "durable write"; }
 # Bytes sent to node 3 so far, by both others.
 sent() { for port in 9644 9744; do curl -sf "http://127.0.0.1:$port/metrics"; done | awk '/^heddle_stream_sent_bytes.*peer_node="3"/ {n += $2} END {printf "%.0f", n}'; }
 hot 5s >/dev/null
 echo "hot records, nothing else going on: $(hot 15s)"
+[[ -z ${LOAD:-} ]] || raw 5s
 kill -9 "$(cat "$dir/3/pid")"
 sleep 12
 "$loadgen" run --target kafka://127.0.0.1:9092 --topic filled --partitions 6 --replication-factor 3 --rate 0 --in-flight-max 4 \
@@ -35,7 +37,10 @@ sleep 5
 begin=$(date +%s.%N)
 deploy/three-nodes "$dir" >/dev/null
 first=$(date +%s.%N)
-if [[ -n ${LOAD:-} ]]; then hot "$LOAD" & fi
+if [[ -n ${LOAD:-} ]]; then
+    hot "$LOAD" &
+    raw "$LOAD" &
+fi
 metric() { curl -sf "http://127.0.0.1:$1/metrics" | awk -v name="$2" '$1 ~ "^"name {n += $2} END {print n + 0}'; }
 until [[ $(metric 9644 heddle_partitions_under_replicated) == 0 && $(metric 9744 heddle_partitions_under_replicated) == 0 ]]; do sleep 0.2; done
 end=$(date +%s.%N)

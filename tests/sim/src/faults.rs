@@ -206,6 +206,10 @@ impl Faults {
                 .map(|_| nodes.swap_remove(self.random.below(nodes.len() as u64) as usize))
                 .collect(),
         };
+        // With fewer the commit quorum changes as well, which is not simulated.
+        if drawn.len() < cluster.plan.quorum.max(2) {
+            return;
+        }
         let target: Vec<ReplicaSlot> = drawn.into_iter().map(|node| ReplicaSlot { node, slot: 0 }).collect();
         let target = (self.random.below(6) > 0).then_some(target);
         let partition = at.partition.get();
