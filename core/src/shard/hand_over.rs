@@ -1,9 +1,10 @@
 //! Records that come while the leader of their partition changes wait for the new one instead of coming back.
 //!
 //! A client that is refused waits before it tries again, 100 ms at first with most Kafka clients and twice as long each
-//! time; an election in which everybody answers takes a tenth of that. So a node that stops first takes no more records,
-//! then has everything committed that it has, so that none of its clients has to wonder what became of a record, and only
-//! then gives up what it leads. What comes meanwhile is answered when the new leader is known and can be named (KIP-951).
+//! time; an election in which everybody answers takes a tenth of that. So a node that stops first lets records wait, has
+//! everything committed that it has, so that none of its clients has to wonder what became of a record, and only then gives
+//! up what it leads. What comes meanwhile is answered when the new leader is known and can be named (KIP-951). If that takes
+//! longer than records may wait, they are treated as at any other time.
 
 use std::time::{Duration, Instant};
 
@@ -24,8 +25,8 @@ const SETTLE_MAX: Duration = Duration::from_millis(100);
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 impl<D: Disk> Shard<D> {
-    /// The node is about to hand over what it leads: takes no more records of partitions that others can lead, and
-    /// returns when what was taken is committed, or after a while.
+    /// The node is about to hand over what it leads: from now on records of partitions that others can lead wait. Returns
+    /// when what was taken before is committed, or after a while.
     pub async fn settle_before_hand_over(&self) {
         self.handing_over.set(true);
         let deadline = Instant::now() + SETTLE_MAX;
