@@ -7,6 +7,7 @@ use heddle_proto::ids::{Offset, PartitionIndex, TopicId, TopicPartition};
 const OFFSET_DIGITS: usize = 20;
 const TRASH_SUFFIX: &str = ".deleted";
 const CLEANED_SUFFIX: &str = ".cleaned";
+const VOID_SUFFIX: &str = ".void";
 const SWAP_SUFFIX: &str = ".swap";
 
 pub(crate) fn wal_root(dir: &Path) -> PathBuf {
@@ -24,6 +25,16 @@ pub(crate) fn wal_file(wal_dir: &Path, generation: u64) -> PathBuf {
 /// The generation in a WAL file's name; `None` for any other file.
 pub(crate) fn parse_wal_file(name: &str) -> Option<u64> {
     parse_number(name.strip_suffix(".wal")?)
+}
+
+/// An empty file: no WAL file of a generation before this one counts any more.
+pub(crate) fn void_file(wal_dir: &Path, generation: u64) -> PathBuf {
+    wal_dir.join(format!("{generation:020}{VOID_SUFFIX}"))
+}
+
+/// The generation in the name of a [`void_file`]; `None` for any other file.
+pub(crate) fn parse_void_file(name: &str) -> Option<u64> {
+    parse_number(name.strip_suffix(VOID_SUFFIX)?)
 }
 
 pub(crate) fn topics_root(dir: &Path) -> PathBuf {

@@ -412,3 +412,29 @@ fn recovery_leaves_only_zeros_behind_the_data() {
     }
     assert!(torn > 3, "only {torn} seeds left debris: the test has lost its aim");
 }
+
+/// The process is killed, and what it had under way lands when its successor has long written to the same place.
+#[test]
+fn writes_of_a_process_that_is_gone_do_no_harm_when_they_land_late() {
+    for seed in 0..200 {
+        let mut world = World::new(seed, tiny(), 1);
+        let mut never: Pin<Box<dyn Future<Output = ()>>> = Box::pin(std::future::pending());
+        for _ in 0..30 + seed % 7 {
+            append(&world, 0, 1, 1500);
+            world.run_for(2, &mut never);
+        }
+        world.abandon();
+        world.open(1).unwrap();
+        for _ in 0..30 {
+            append(&world, 0, 1, 1500);
+            world.run_for(2, &mut never);
+        }
+        let log = world.log(partition(0), config());
+        let durable = log.positions().durable;
+        drop(log);
+        world.crash();
+        let contents = world.open(1).unwrap();
+        assert_eq!((contents.damaged_entries, contents.lost_frames.len()), (0, 0), "seed {seed}");
+        assert!(world.log(partition(0), config()).positions().written >= durable, "seed {seed}");
+    }
+}

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use heddle_log_store::PartitionState;
 use heddle_log_store::formats::frame::{self, Entry, EntryKind, FrameHeader};
 use heddle_log_store::formats::{DrainHeader, Index, IndexEntry, Step, View, Walker, frames_in};
-use heddle_proto::batch::{self, BatchBuilder, Compression};
+use heddle_proto::batch::{self, BatchBuilder, BatchHeader, Compression};
 use heddle_proto::crc::crc32c;
 use heddle_proto::ids::{Epoch, Offset, PartitionIndex, Timestamp, TopicId, TopicPartition};
 
@@ -124,7 +124,7 @@ fn wal_file() -> Vec<u8> {
             offset_count: 1,
             epoch: Epoch::new(2),
             payload_bytes: batch.len() as u32,
-            payload_crc: 0,
+            payload_crc: BatchHeader::parse(&batch).unwrap().crc,
             ..state
         };
         let bytes = frame::frame_bytes(2, batch.len() + payload.len());

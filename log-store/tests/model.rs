@@ -665,3 +665,23 @@ fn the_oracle_notices_a_wrong_byte() {
     assert!(noticed.is_err());
     let _ = test.world.disk.now();
 }
+
+/// Recovery is interrupted while it lets go of the old write-ahead logs, and the next one may have more cores: none of the files
+/// may be missed, what was deleted must stay deleted, and what is written from then on counts.
+#[test]
+fn a_recovery_that_is_interrupted_at_any_step_can_be_repeated() {
+    for polls in 0..3 * RECOVERY_POLLS {
+        for rounds in [25, 60] {
+            let mut test = Test::new(u64::from(polls));
+            test.keep_busy(rounds, 1000, 4);
+            let ops = [
+                Op::Delete { log: 2 },
+                Op::Delete { log: 3 },
+                Op::CrashTwice { cores: polls as u8, polls },
+                Op::CrashBusy { trims: false, rounds: 3, bytes: 100, polls: 6, cores: 1 },
+            ];
+            ops.iter().for_each(|op| test.apply(op));
+            test.read_everything();
+        }
+    }
+}

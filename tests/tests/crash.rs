@@ -249,7 +249,7 @@ fn a_data_directory_belongs_to_one_process_and_one_node() {
     ended.expect(21, &[&named, "node 1", "node 2"]);
     let node_file = data_dir.join("node.toml");
     let text = fs::read_to_string(&node_file).unwrap();
-    let newer = text.replace("format_version = 2", "format_version = 3");
+    let newer = text.replace("format_version = 3", "format_version = 4");
     assert_ne!(newer, text);
     fs::write(&node_file, newer).unwrap();
     other.serve_to_the_end_in(&data_dir, &BrokerOptions::new()).expect(22, &[&named, "version 3"]);

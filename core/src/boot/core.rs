@@ -217,6 +217,8 @@ async fn recover(
         .map_err(|error| storage_failure(&error))?;
     plan.recovered.meet().await;
     store.retire_old_wals(&mine).await.map_err(|error| storage_failure(&error))?;
+    // A log that was deleted may be made again from now on: nothing tells of what it was before.
+    plan.retired.meet().await;
     Ok(store)
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{config::Config, fatal::Fatal};
 
 /// The format that this version writes; it reads this one only.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 const NODE_FILE: &str = "node.toml";
 

@@ -31,6 +31,8 @@ pub struct Plan {
     pub promises_taken: Meeting,
     /// Every core has what it recovered on disk in its own name.
     pub recovered: Meeting,
+    /// The WALs of earlier runs are gone.
+    pub retired: Meeting,
     /// Every core is ready to serve.
     pub ready: Meeting,
     /// Every core has committed what it took, and takes no more of what others can lead.
@@ -62,6 +64,7 @@ impl Plan {
             wals_read: Meeting::new(cores),
             promises_taken: Meeting::new(cores),
             recovered: Meeting::new(cores),
+            retired: Meeting::new(cores),
             ready: Meeting::new(cores),
             settled: Meeting::new(cores),
             handed_over: Meeting::new(cores),

@@ -25,7 +25,7 @@ fn entry(index: usize, batch: &Bytes) -> (Entry, Bytes) {
         offset_count: header.record_count,
         epoch: header.epoch,
         payload_bytes: header.batch_bytes,
-        payload_crc: 0,
+        payload_crc: header.crc,
     };
     (entry, batch.clone())
 }

@@ -116,11 +116,26 @@ pub trait DiskFile {
     /// Size in bytes.
     fn size(&self) -> impl Future<Output = io::Result<u64>>;
 
-    /// Makes the file at least `bytes` long with space reserved; the new part reads as zeros.
+    /// Makes the file at least `bytes` long with space reserved; the new part reads as zeros. Waits for every write to the
+    /// file that is in flight, whoever began it.
     fn preallocate(&self, bytes: u64) -> impl Future<Output = io::Result<()>>;
 
     /// Cuts the file to `bytes`.
     fn truncate(&self, bytes: u64) -> impl Future<Output = io::Result<()>>;
+}
+
+/// Waits until no write to this file of `size_bytes` is in flight. A process that was killed may be gone before its writes
+/// are: one that landed later would destroy what its successor has written there. fallocate(2) waits for direct I/O under
+/// way, in ext4 and XFS alike.
+pub(crate) async fn wait_for_writes<F: DiskFile>(file: &F, size_bytes: u64) -> io::Result<()> {
+    if size_bytes == 0 {
+        return Ok(()); // nothing can be allocated
+    }
+    match file.preallocate(size_bytes).await {
+        // A file with holes, of a copy: it has waited before it looked for space.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => Ok(()),
+        other => other,
+    }
 }
 
 /// Reads from an aligned `position` into `buffer` from `at` on, in several I/Os of at most `io_bytes_max`, `in_flight_max`

@@ -13,6 +13,7 @@ pub(crate) struct TailBatch {
     pub(crate) next: Offset,
     pub(crate) epoch: Epoch,
     pub(crate) max_timestamp: Timestamp,
+    pub(crate) crc: u32,
     pub(crate) bytes: Bytes,
 }
 
@@ -23,6 +24,7 @@ impl TailBatch {
             next: header.next_offset(),
             epoch: header.epoch,
             max_timestamp: header.max_timestamp,
+            crc: header.crc,
             bytes,
         }
     }
@@ -100,6 +102,7 @@ mod tests {
         let mut tail = Tail::default();
         for index in 0..count {
             tail.push(TailBatch {
+                crc: 0,
                 base: Offset::new(10 + 2 * index),
                 next: Offset::new(12 + 2 * index),
                 epoch: Epoch::new(0),

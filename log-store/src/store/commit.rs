@@ -503,7 +503,7 @@ fn join_batches(log: &Rc<LogInner>, upto: Offset, filling: &mut Filling) -> Join
                 .expect("a batch has at most 2^31 records"),
             epoch: batch.epoch,
             payload_bytes: batch.len() as u32,
-            payload_crc: 0,
+            payload_crc: batch.crc,
         };
         filling.push(entry, batch.bytes.clone());
         joined = batch.next;

@@ -106,7 +106,8 @@ impl<D: Disk> LogStore<D> {
     }
 
     /// Removes or recycles the WAL files that earlier runs left in the directories of `dirs`. Only after every core of
-    /// this node has opened its store: until then they may be the only copy of another core's batches.
+    /// this node has opened its store: until then they may be the only copy of another core's batches. And before any core
+    /// makes a log: they may tell that one of its name was deleted.
     ///
     /// # Errors
     /// If the disk fails.

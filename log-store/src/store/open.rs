@@ -8,7 +8,7 @@ use std::rc::Rc;
 use heddle_proto::batch::BatchHeader;
 use heddle_proto::ids::{CoreId, Offset, Timestamp, TopicPartition};
 
-use super::retention::remove_partition;
+use super::retention::{remove_if_there, remove_partition};
 use super::shared::Store;
 use crate::codec::BLOCK_BYTES;
 use crate::disk::{self, Disk, DiskFile, OpenMode};
@@ -24,7 +24,9 @@ use crate::segment::scan::{Broken, Scan, scan};
 use crate::segment::walk::Walker;
 use crate::segment::{ACTIVE, Segment};
 use crate::types::{Damage, Hooks, LogConfig, LogPositions};
-use crate::wal::replay::{RecoveredBatch, RecoveredPartition, RecoveredPartitions, generations};
+use crate::wal::replay::{
+    RecoveredBatch, RecoveredPartition, RecoveredPartitions, generations, next_generation, void_generations,
+};
 use crate::wal::state::PartitionState;
 
 /// A segment file found on disk.
@@ -70,7 +72,7 @@ pub(crate) async fn open<D: Disk>(
         disk::create_dir_durable(&disk, &options.dir, &dir).await.context(CREATE, &dir)?;
     }
     disk::sync_parent(&disk, &options.dir).await.context("sync the directory of", &options.dir)?;
-    let first_generation = generations(&disk, &wal_dir).await?.last().map_or(1, |newest| newest + 1);
+    let first_generation = next_generation(&disk, &wal_dir).await?;
     let store = Store::new(disk, options, core, first_generation, hooks);
     store.check_free();
     store.prepare_wal().await?;
@@ -270,6 +272,7 @@ impl<D: Disk> Store<D> {
         let mode = OpenMode::EXISTING.dsync(self.options.segment_dsync);
         let key = (rebuild.log.id, segment.base, ACTIVE);
         let file = self.segment_files.get(&self.disk, key, &path, mode).await.context("open", &path)?;
+        disk::wait_for_writes(&*file, segment.file_bytes).await.context("settle", &path)?;
         let data_end = segment.file_bytes - segment.file_bytes % BLOCK_BYTES as u64;
         let mut found_from =
             scan(&*file, &self.options, walker(from), data_end).await.context("scan", &path)?;
@@ -455,18 +458,34 @@ impl<D: Disk> Store<D> {
         for &core in dirs {
             let dir = layout::wal_dir(&self.options.dir, core);
             let is_own = core == self.core.get();
-            // Newest first: what remains after a crash half-way is then a prefix, and misses nothing.
-            for generation in generations(&self.disk, &dir).await?.into_iter().rev() {
-                if !is_own || generation < self.first_generation {
+            let from = if is_own { self.first_generation } else { next_generation(&self.disk, &dir).await? };
+            self.void_files(&dir, from).await?;
+            for generation in generations(&self.disk, &dir).await? {
+                if generation < from {
                     self.retire_file(&dir, generation, is_own).await?;
                 }
             }
-            if !is_own {
+            if is_own {
+                for generation in void_generations(&self.disk, &dir).await? {
+                    remove_if_there(&self.disk, &layout::void_file(&dir, generation)).await?;
+                }
+            } else {
                 self.disk.remove_dir_all(&dir).await.context("remove", &dir)?;
                 disk::sync_parent(&self.disk, &dir).await.context("sync the directory of", &dir)?;
             }
         }
         Ok(())
+    }
+
+    /// Says that the files before one do not count, all at once. Some of them alone would say the wrong thing: without the newest
+    /// it is not known which frames had been released, or what had been deleted.
+    async fn void_files(&self, dir: &Path, before: u64) -> Result<(), StorageError> {
+        let path = layout::void_file(dir, before);
+        match self.disk.open(&path, OpenMode::NEW).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            other => drop(other.context(CREATE, &path)?),
+        }
+        self.disk.sync_dir(dir).await.context("sync", dir)
     }
 
     async fn retire_file(&self, dir: &Path, generation: u64, is_own: bool) -> Result<(), StorageError> {

@@ -1,7 +1,7 @@
 //! The bytes of one WAL frame: a header, a table of entries, their payloads, and a second copy of table and header.
 //!
 //! The second copy ends where the frame ends, so that damage in one place never hides what a frame held. Batches are
-//! protected by their own CRC and by the table (offset, epoch, length); other payloads by a CRC in the table.
+//! protected by their own CRC and by the table (offset, epoch, length, that CRC); other payloads by a CRC in the table.
 
 use bytes::Bytes;
 use heddle_proto::batch;
@@ -73,7 +73,8 @@ pub struct Entry {
     pub epoch: Epoch,
     /// Length of the payload.
     pub payload_bytes: u32,
-    /// CRC32C of the payload; 0 for a batch, which has its own.
+    /// CRC32C of the payload; for a batch the CRC that it carries. Without that here, a write torn between a batch's offset and
+    /// its CRC would join the offset to an older batch of the same place.
     pub payload_crc: u32,
 }
 
@@ -114,7 +115,8 @@ impl Entry {
         match self.kind {
             EntryKind::State | EntryKind::Cut => crc32c(payload) == self.payload_crc,
             EntryKind::Batch => batch::verify_stored(payload).is_ok_and(|header| {
-                header.base_offset == self.base
+                header.crc == self.payload_crc
+                    && header.base_offset == self.base
                     && header.epoch == self.epoch
                     && header.next_offset() == self.next()
             }),

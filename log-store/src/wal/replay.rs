@@ -14,7 +14,7 @@ use heddle_proto::ids::{Epoch, Offset, TopicPartition};
 use super::frame::{self, Entry, EntryKind, FrameHeader};
 use super::state::PartitionState;
 use crate::codec::BLOCK_BYTES;
-use crate::disk::{Disk, DiskFile, OpenMode, ReadBuffer, read_parallel};
+use crate::disk::{Disk, DiskFile, OpenMode, ReadBuffer, read_parallel, wait_for_writes};
 use crate::error::{IoContext, StorageError};
 use crate::layout;
 use crate::options::{Options, WAL_FILE_BYTES_MAX};
@@ -252,7 +252,7 @@ pub(crate) async fn replay_dir<D: Disk>(
 ) -> Result<WalContents, StorageError> {
     let mut incarnations: Vec<(u64, BTreeMap<u64, Found>)> = Vec::new();
     let mut order: BTreeMap<u64, usize> = BTreeMap::new();
-    for generation in generations(disk, dir).await? {
+    for generation in counting_generations(disk, dir).await? {
         let path = layout::wal_file(dir, generation);
         let bytes = read_file(disk, options, &path).await?;
         for (header, entries) in frames_in(&bytes, generation) {
@@ -272,12 +272,38 @@ pub(crate) async fn replay_dir<D: Disk>(
 
 /// Generations of the files in a WAL directory, oldest first.
 pub(crate) async fn generations<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<u64>, StorageError> {
+    numbers(disk, dir, layout::parse_wal_file).await
+}
+
+/// A generation that no file in a WAL directory has had, and that counts.
+pub(crate) async fn next_generation<D: Disk>(disk: &D, dir: &Path) -> Result<u64, StorageError> {
+    let newest = generations(disk, dir).await?.last().copied().unwrap_or(0);
+    let void = void_generations(disk, dir).await?.last().copied().unwrap_or(0);
+    Ok(void.max(newest + 1))
+}
+
+/// The generations that count: a start that was interrupted while it removed the files before its own has said so first.
+async fn counting_generations<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<u64>, StorageError> {
+    let from = void_generations(disk, dir).await?.last().copied().unwrap_or(0);
+    let mut found = generations(disk, dir).await?;
+    found.retain(|generation| *generation >= from);
+    Ok(found)
+}
+
+/// The generations before which no file counts, lowest first; one, unless more than one start was interrupted.
+pub(crate) async fn void_generations<D: Disk>(disk: &D, dir: &Path) -> Result<Vec<u64>, StorageError> {
+    numbers(disk, dir, layout::parse_void_file).await
+}
+
+/// The numbers in the names of the files of one kind, in order.
+async fn numbers<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    parse: impl Fn(&str) -> Option<u64>,
+) -> Result<Vec<u64>, StorageError> {
     let entries = disk.list(dir).await.context("list", dir)?;
-    let mut found: Vec<u64> = entries
-        .iter()
-        .filter(|entry| !entry.is_dir)
-        .filter_map(|entry| layout::parse_wal_file(&entry.name))
-        .collect();
+    let files = entries.iter().filter(|entry| !entry.is_dir);
+    let mut found: Vec<u64> = files.filter_map(|entry| parse(&entry.name)).collect();
     found.sort_unstable();
     Ok(found)
 }
@@ -291,6 +317,7 @@ async fn read_file<D: Disk>(disk: &D, options: &Options, path: &Path) -> Result<
             reason: format!("a WAL file of {size} bytes"),
         });
     }
+    wait_for_writes(&file, size).await.context("settle", path)?;
     let mut buffer = ReadBuffer::new(size as usize);
     let io = (options.io_bytes_max, options.io_in_flight_max);
     read_parallel(&file, 0, &mut buffer, 0, io).await.context("read", path)?;

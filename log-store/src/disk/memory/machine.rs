@@ -57,6 +57,8 @@ struct Write {
     bytes: Vec<u8>,
     dsync: bool,
     lost: bool,
+    /// Whoever began it is gone: it lands when somebody waits for it, or in a crash.
+    is_orphan: bool,
 }
 
 #[derive(Default)]
@@ -384,8 +386,16 @@ impl Machine {
         self.require_space(node, position + bytes.len() as u64)?;
         let lost = Faults::take(&mut self.faults.lose_write, path);
         let id = self.id();
-        self.writes.insert(id, Write { node, position: position as usize, bytes, dsync, lost });
+        let write = Write { node, position: position as usize, bytes, dsync, lost, is_orphan: false };
+        self.writes.insert(id, write);
         Ok(id)
+    }
+
+    /// Whoever began a write does not wait for it any more.
+    pub(super) fn abandon_write(&mut self, id: u64) {
+        if let Some(write) = self.writes.get_mut(&id) {
+            write.is_orphan = true;
+        }
     }
 
     pub(super) fn finish_write(&mut self, id: u64) {
@@ -424,6 +434,10 @@ impl Machine {
     }
 
     pub(super) fn preallocate(&mut self, node: u64, bytes: u64) -> io::Result<()> {
+        let is_late = |write: &Write| write.is_orphan && write.node == node;
+        let late: Vec<u64> =
+            self.writes.iter().filter(|(_, write)| is_late(write)).map(|(id, _)| *id).collect();
+        late.into_iter().for_each(|id| self.finish_write(id));
         self.require_space(node, bytes)?;
         self.content_mut(node)?.grow(bytes as usize);
         Ok(())

@@ -279,6 +279,18 @@ pub struct MemoryFile {
     dsync: bool,
 }
 
+/// A write under way. It goes on when this is dropped, as the kernel's does.
+struct InFlight<'a> {
+    machine: &'a RefCell<Machine>,
+    write: u64,
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.machine.borrow_mut().abandon_write(self.write);
+    }
+}
+
 impl MemoryFile {
     fn check(&self, machine: &Machine) -> io::Result<()> {
         machine.check_life(self.disk.life, &self.path)
@@ -294,15 +306,14 @@ impl DiskFile for MemoryFile {
         }
         let bytes = buffer.len();
         let operation = self.disk.begin(&self.path)?;
-        let write = self
-            .disk
-            .machine
-            .borrow_mut()
-            .start_write(self.node, &self.path, position, buffer, self.dsync)?;
+        let machine = &self.disk.machine;
+        let write = machine.borrow_mut().start_write(self.node, &self.path, position, buffer, self.dsync)?;
+        let write = InFlight { machine, write };
         operation.await;
-        let mut machine = self.disk.machine.borrow_mut();
+        let mut machine = machine.borrow_mut();
         self.check(&machine)?;
-        machine.finish_write(write);
+        machine.finish_write(write.write);
+        drop(machine);
         Ok(bytes)
     }
 

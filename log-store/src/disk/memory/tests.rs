@@ -182,3 +182,29 @@ fn sleeping_takes_virtual_time_only() {
     disk.run(disk.sleep(Duration::from_secs(3600)));
     assert_eq!(disk.now(), Duration::from_secs(3600));
 }
+
+#[test]
+fn a_write_that_nobody_waits_for_lands_late_or_when_somebody_does() {
+    let mut landed_late = 0;
+    for seed in 0..100 {
+        let disk = MemoryDisk::new(seed);
+        let block = |byte| vec![byte; BLOCK_BYTES];
+        let after = disk.run(async {
+            let file = create(&disk).await;
+            file.write_at(block(1), 0).await.unwrap();
+            let abandoned = file.write_at(block(2), 0);
+            assert!(futures_lite::future::poll_once(abandoned).await.is_none_or(|done| done.is_ok()));
+            if seed % 2 == 0 {
+                file.preallocate(BLOCK_BYTES as u64).await.unwrap();
+            }
+            file.write_at(block(3), 0).await.unwrap();
+            file.sync().await.unwrap();
+            disk.sync_dir(Path::new("/d")).await.unwrap();
+            disk.crash()
+        });
+        let content = after.files()[0].1.clone();
+        assert!(seed % 2 == 1 || content == block(3), "seed {seed}");
+        landed_late += usize::from(content != block(3));
+    }
+    assert!(landed_late > 0, "without waiting, some land in the crash");
+}

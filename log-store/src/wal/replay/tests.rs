@@ -25,7 +25,7 @@ fn batch_at(base: i64) -> (Entry, Bytes) {
         offset_count: 1,
         epoch: header.epoch,
         payload_bytes: bytes.len() as u32,
-        payload_crc: 0,
+        payload_crc: header.crc,
     };
     (entry, bytes.freeze())
 }
@@ -307,4 +307,16 @@ fn what_is_made_again_is_a_log_of_its_own() {
     // The record is damaged, its place in the table is not.
     let found = replay_runs(&[&[again[0], (&gone, true), (&over, true), again[3]]]);
     assert_eq!((found.deleted, bases(&found)), (false, vec![0]));
+}
+
+/// The file was used before, with a batch of the same length in the same place, and a sector ends behind the new one's offset.
+#[test]
+fn a_batch_torn_before_its_crc_is_not_joined_to_an_older_one() {
+    let (entry, new) = batch_at(35);
+    let (_, old) = batch_at(15);
+    for kept in 0..new.len() {
+        let torn = [&new[..kept], &old[kept..]].concat();
+        assert!(!entry.matches(&torn) || torn == new, "the first {kept} bytes are new");
+    }
+    assert!(entry.matches(&new));
 }
