@@ -79,6 +79,42 @@ impl Drop for LockGuard<'_> {
     }
 }
 
+/// So many may do something at once; the others wait.
+pub(crate) struct Permits {
+    free: Cell<usize>,
+    released: Event,
+}
+
+impl Permits {
+    pub(crate) fn new(count: usize) -> Self {
+        Self { free: Cell::new(count), released: Event::default() }
+    }
+
+    /// Waits for a permit, and has it until the guard is dropped.
+    pub(crate) async fn acquire(&self) -> Permit<'_> {
+        loop {
+            let released = self.released.listen();
+            if let Some(left) = self.free.get().checked_sub(1) {
+                self.free.set(left);
+                return Permit { permits: self };
+            }
+            released.await;
+        }
+    }
+}
+
+/// One of [`Permits`], until dropped.
+pub(crate) struct Permit<'a> {
+    permits: &'a Permits,
+}
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        self.permits.free.set(self.permits.free.get() + 1);
+        self.permits.released.notify();
+    }
+}
+
 /// A handful of futures polled together: every wake polls all of them, so keep the set small.
 pub(crate) struct JobSet<'a, T> {
     jobs: Vec<Pin<Box<dyn Future<Output = T> + 'a>>>,
@@ -170,5 +206,18 @@ mod tests {
         jobs.push(async { Ok(3) });
         assert_eq!(future::block_on(jobs.finish()), Err("broken"));
         assert!(jobs.is_empty());
+    }
+
+    #[test]
+    fn permits_are_given_again_when_they_come_back() {
+        let permits = Permits::new(2);
+        future::block_on(async {
+            let first = permits.acquire().await;
+            let _second = permits.acquire().await;
+            let mut third = std::pin::pin!(permits.acquire());
+            assert!(future::poll_once(third.as_mut()).await.is_none());
+            drop(first);
+            assert!(future::poll_once(third).await.is_some());
+        });
     }
 }

@@ -30,8 +30,14 @@ pub struct Options {
     pub direct_drains_in_flight_max: usize,
     /// Largest single I/O. Above the device's own limit some kernels stall.
     pub io_bytes_max: usize,
-    /// I/Os of one drain or one read in flight at once.
+    /// I/Os of one drain that is awaited, or of recovery, in flight at once.
     pub io_in_flight_max: usize,
+    /// Largest single write that nobody waits for, and largest single read of a reader that lags behind. Large ones in a burst are
+    /// what a small durable write waits behind: one of 256 KiB at a time leaves it 0.3 ms at the 99th percentile where eight of
+    /// 512 KiB make it 2.5 ms, and still writes 1.9 GB/s where those write 2.8.
+    pub background_io_bytes_max: usize,
+    /// Such writes of the whole core in flight at once, and such reads of one reader.
+    pub background_ios_in_flight_max: usize,
     /// A partition with this many undrained bytes is drained in the background.
     pub drain_bytes: usize,
     /// Most bytes one drain moves before it makes them durable.
@@ -100,6 +106,8 @@ impl Default for Options {
             direct_drains_in_flight_max: 32,
             io_bytes_max: 512 * KIB,
             io_in_flight_max: 8,
+            background_io_bytes_max: 256 * KIB,
+            background_ios_in_flight_max: 2,
             drain_bytes: MIB,
             drain_bytes_max: 16 * MIB,
             drains_in_flight_max: 32,
@@ -162,6 +170,8 @@ impl Options {
             (self.direct_drains_in_flight_max > 0, "direct_drains_in_flight_max must not be 0"),
             (self.drains_in_flight_max > 0, "drains_in_flight_max must not be 0"),
             (self.io_in_flight_max > 0, "io_in_flight_max must not be 0"),
+            (is_blocks(self.background_io_bytes_max), "background_io_bytes_max must be a multiple of 4096"),
+            (self.background_ios_in_flight_max > 0, "background_ios_in_flight_max must not be 0"),
             (self.index_interval_bytes > 0, "index_interval_bytes must not be 0"),
             (self.open_files_max > 0, "open_files_max must not be 0"),
             (is_blocks(self.compaction_io_bytes), "compaction_io_bytes must be a multiple of 4096"),

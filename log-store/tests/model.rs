@@ -26,6 +26,7 @@ enum Op {
     Wait { ms: u16 },
     Flush { log: u8 },
     Sync { log: u8, flushed: bool },
+    Patient { log: u8, patient: bool },
     Retain { log: u8, kib: u8 },
     NextEpoch { log: u8 },
     Cut { log: u8, part: u8 },
@@ -449,6 +450,7 @@ impl Test {
                 self.world.run(log.flush()).unwrap();
             }
             Op::Sync { log, flushed } => self.configure(slot(log), |model| model.flushed = *flushed),
+            Op::Patient { log, patient } => self.log(slot(log)).set_patient(*patient),
             Op::Retain { log, kib } => {
                 self.configure(slot(log), |model| model.retention_bytes = Some(u64::from(*kib) << 10));
                 self.world.wait(Duration::from_secs(11));
@@ -565,6 +567,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (1000..3000u16).prop_map(|ms| Op::Wait { ms }),
         2 => any::<u8>().prop_map(|log| Op::Flush { log }),
         1 => (any::<u8>(), any::<bool>()).prop_map(|(log, flushed)| Op::Sync { log, flushed }),
+        1 => (any::<u8>(), any::<bool>()).prop_map(|(log, patient)| Op::Patient { log, patient }),
         1 => (any::<u8>(), any::<u8>()).prop_map(|(log, kib)| Op::Retain { log, kib }),
         1 => any::<u8>().prop_map(|log| Op::NextEpoch { log }),
         1 => (any::<u8>(), any::<u8>()).prop_map(|(log, part)| Op::DeleteRecords { log, part }),

@@ -205,6 +205,12 @@ impl Replica {
         self.committed
     }
 
+    /// Whether records that end at `upto` reach so late that their primary, whose commit position is `committed`, does not count
+    /// this replica among those that keep up.
+    pub fn is_far_behind(&self, upto: Offset, committed: Offset) -> bool {
+        committed.since(upto) > self.config.catch_up_records_max
+    }
+
     /// Its log, as far as it has been told.
     pub fn log(&self) -> &LogView {
         &self.log

@@ -155,7 +155,8 @@ impl<'a, D: Disk> SegmentWriter<'a, D> {
         self.note_batches(&drain.batches);
         let pieces = std::iter::once(Bytes::copy_from_slice(&header.encode()))
             .chain(drain.batches.into_iter().map(|(_, bytes)| bytes));
-        self.store.write_pieces(&self.file, self.position, padded, pieces, &self.path).await?;
+        let range = (self.position, padded);
+        self.store.write_pieces(&self.file, range, pieces, &self.path, || false).await?;
         self.position += padded;
         self.index.data_bytes = self.position;
         add(&self.store.counters.compaction_written_bytes, padded);

@@ -60,7 +60,7 @@ impl<D: Disk> Log<D> {
     fn route(&self, was_clean: bool) {
         let (log, store) = (&self.inner, &self.store);
         let dirty = log.dirty_bytes.get();
-        match log.config().sync {
+        match log.sync() {
             SyncMode::Flush { .. } => store.arm_flush(log),
             SyncMode::Wal if log.held.get() => return,
             SyncMode::Wal if log.pending_bytes.get() >= store.options.direct_drain_bytes => {

@@ -18,6 +18,10 @@ use crate::segment::markers::PlacedMarker;
 use crate::segment::{Segment, Segments};
 use crate::types::{Cut, Damage, LogConfig, LogId, LogPositions, SyncMode};
 
+/// How batches become durable that nobody waits for: few large writes, since each sync of a file holds up those of all others
+/// on the device; and soon enough that a log which is waited for again has little left to write.
+const PATIENT_SYNC: SyncMode = SyncMode::Flush { after: Duration::from_millis(100), bytes: 4 << 20 };
+
 /// Where a partition's newest durable state record is.
 #[derive(Copy, Clone, Debug, Default)]
 pub(crate) struct DurableState {
@@ -67,6 +71,8 @@ pub(crate) struct LogInner {
     pub(crate) partition: TopicPartition,
     pub(crate) owner: u32,
     config: Cell<LogConfig>,
+    /// Nobody waits for what is appended: see [`crate::Log::set_patient`].
+    patient: Cell<bool>,
     positions: Cell<LogPositions>,
     /// Exclusive end of what the segments durably hold. Batches below it in the tail are a cache.
     drained: Cell<Offset>,
@@ -131,6 +137,7 @@ impl LogInner {
             partition,
             owner: DrainHeader::owner_of(partition),
             config: Cell::new(config),
+            patient: Cell::default(),
             positions: Cell::default(),
             drained: Cell::default(),
             joined: Cell::default(),
@@ -172,6 +179,19 @@ impl LogInner {
 
     pub(crate) fn set_config(&self, config: LogConfig) {
         self.config.set(config);
+    }
+
+    /// Returns whether that is news.
+    pub(crate) fn set_patient(&self, patient: bool) -> bool {
+        self.patient.replace(patient) != patient
+    }
+
+    /// How appended batches become durable for now.
+    pub(crate) fn sync(&self) -> SyncMode {
+        match self.config.get().sync {
+            SyncMode::Wal if self.patient.get() => PATIENT_SYNC,
+            sync => sync,
+        }
     }
 
     pub(crate) fn positions(&self) -> LogPositions {
@@ -228,7 +248,7 @@ impl LogInner {
 
     /// Appends wait for a drain instead of joining the WAL.
     pub(crate) fn avoids_wal(&self) -> bool {
-        self.held.get() || matches!(self.config.get().sync, SyncMode::Flush { .. })
+        self.held.get() || matches!(self.sync(), SyncMode::Flush { .. })
     }
 
     pub(crate) fn damage(&self) -> Option<Damage> {

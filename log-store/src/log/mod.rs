@@ -66,12 +66,27 @@ impl<D: Disk> Log<D> {
 
     /// Changes the configuration from the next append, drain and retention check on.
     pub fn set_config(&self, config: LogConfig) {
-        let before = self.inner.config();
+        let before = self.inner.sync();
         self.inner.set_config(config);
-        if before.sync == config.sync || self.inner.dirty_bytes.get() == 0 {
+        if before != self.inner.sync() {
+            self.sync_has_changed();
+        }
+    }
+
+    /// Whether nobody waits for what is appended from now on, as where a replica catches up with what others have committed:
+    /// then it becomes durable in large pieces and within 100 ms, and disturbs others less. Without effect on a log whose
+    /// configuration has it flushed anyway.
+    pub fn set_patient(&self, patient: bool) {
+        if self.inner.set_patient(patient) && matches!(self.inner.config().sync, SyncMode::Wal) {
+            self.sync_has_changed();
+        }
+    }
+
+    fn sync_has_changed(&self) {
+        if self.inner.dirty_bytes.get() == 0 {
             return;
         }
-        match config.sync {
+        match self.inner.sync() {
             // What never joined the WAL must be on disk before anything later may join it.
             SyncMode::Wal => {
                 self.inner.held.set(true);

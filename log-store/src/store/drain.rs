@@ -75,7 +75,7 @@ impl<D: Disk> Store<D> {
     pub(crate) async fn drain(self: &Rc<Self>, log: &Rc<LogInner>) -> Result<(), StorageError> {
         let outcome = {
             let _guard = log.maintenance.acquire().await;
-            self.drain_locked(log).await
+            self.drain_locked(log, || self.is_drain_awaited(log)).await
         };
         match outcome {
             Err(error) if error.is_disk_full() => self.park(log),
@@ -91,20 +91,30 @@ impl<D: Disk> Store<D> {
     pub(crate) async fn drain_all(self: &Rc<Self>, log: &Rc<LogInner>) -> Result<(), StorageError> {
         let _guard = log.maintenance.acquire().await;
         while log.dirty_bytes.get() > 0 && !log.deleted.get() {
-            self.drain_locked(log).await?;
+            self.drain_locked(log, || true).await?;
         }
         Ok(())
     }
 
+    /// Whether somebody waits for what a drain of this log writes, or will soon wait for the memory.
+    fn is_drain_awaited(&self, log: &LogInner) -> bool {
+        let is_filling = self.dirty_bytes.get() > self.options.dirty_bytes_max / 4;
+        is_filling || log.held.get() || log.drained() < log.flush_target.get()
+    }
+
     /// One drain. The caller holds the log's maintenance lock.
-    async fn drain_locked(self: &Rc<Self>, log: &Rc<LogInner>) -> Result<(), StorageError> {
+    async fn drain_locked(
+        self: &Rc<Self>,
+        log: &Rc<LogInner>,
+        is_awaited: impl Fn() -> bool,
+    ) -> Result<(), StorageError> {
         if log.deleted.get() {
             return Ok(());
         }
         self.stage_snapshot(log);
         let Some(plan) = Plan::of(log, self.options.drain_bytes_max) else { return Ok(()) };
         let sealed = Instant::now();
-        let (position, submitted) = self.write_drain(log, &plan).await?;
+        let (position, submitted) = self.write_drain(log, &plan, is_awaited).await?;
         if !log.deleted.get() {
             let times = WriteTimes { sealed, submitted, durable: Instant::now() };
             self.apply_drain(log, plan, position, times);
@@ -132,6 +142,7 @@ impl<D: Disk> Store<D> {
         self: &Rc<Self>,
         log: &Rc<LogInner>,
         plan: &Plan,
+        is_awaited: impl Fn() -> bool,
     ) -> Result<(u64, Instant), StorageError> {
         if self.must_roll(log, plan) {
             self.seal_active(log).await?;
@@ -159,7 +170,7 @@ impl<D: Disk> Store<D> {
         let pieces = std::iter::once(Bytes::copy_from_slice(&header.encode()))
             .chain(plan.batches.iter().map(|batch| batch.bytes.clone()));
         let submitted = Instant::now();
-        self.write_pieces(&file, position, plan.padded_bytes(), pieces, &path).await?;
+        self.write_pieces(&file, (position, plan.padded_bytes()), pieces, &path, is_awaited).await?;
         self.sync_drain(log, base, &file, &path).await?;
         Ok((position, submitted))
     }
@@ -279,30 +290,39 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Writes `pieces` one after another from `position`, padded with zeros to `total_bytes`, several I/Os at a time.
+    /// Writes `pieces` one after another from `position`, padded with zeros to `total_bytes`: several large I/Os at a time from when on
+    /// somebody waits for it, else one smaller one after another.
     pub(crate) async fn write_pieces(
         &self,
         file: &Rc<D::File>,
-        position: u64,
-        total_bytes: u64,
+        (position, total_bytes): (u64, u64),
         pieces: impl Iterator<Item = Bytes>,
         path: &Path,
+        is_awaited: impl Fn() -> bool,
     ) -> Result<(), StorageError> {
         let mut pieces = Gather { pieces, current: Bytes::new() };
         let mut jobs: JobSet<'_, Result<(), StorageError>> = JobSet::new();
         let mut done = 0;
         let mut outcome = Ok(());
         while done < total_bytes && outcome.is_ok() {
-            let bytes = (total_bytes - done).min(self.options.io_bytes_max as u64) as usize;
+            let (options, is_awaited) = (&self.options, is_awaited());
+            let (bytes_max, in_flight_max) = match is_awaited {
+                true => (options.io_bytes_max, options.io_in_flight_max),
+                false => (options.background_io_bytes_max, 1),
+            };
+            let bytes = (total_bytes - done).min(bytes_max as u64) as usize;
             let mut buffer = self.disk.alloc(bytes);
             pieces.fill(buffer.as_mut());
             let (file, at) = (file.clone(), position + done);
+            // What small ones take from the device is their number, and that of the syncs behind them.
+            let takes_turns = !is_awaited && bytes >= bytes_max / 4;
             jobs.push(async move {
+                let _permit = if takes_turns { Some(self.background_ios.acquire().await) } else { None };
                 let written = file.write_at(buffer, at).await.context("write", path)?;
                 check_whole(path, at, bytes, written)
             });
             done += bytes as u64;
-            if jobs.len() == self.options.io_in_flight_max {
+            while jobs.len() >= in_flight_max && outcome.is_ok() {
                 outcome = jobs.next().await.unwrap_or(Ok(()));
             }
         }
@@ -383,7 +403,7 @@ impl<D: Disk> Store<D> {
             return;
         }
         let dirty = log.dirty_bytes.get();
-        if log.held.get() && matches!(log.config().sync, SyncMode::Wal) {
+        if log.held.get() && matches!(log.sync(), SyncMode::Wal) {
             if dirty >= self.options.direct_drain_bytes {
                 self.request_direct_drain(log);
             } else {
@@ -406,14 +426,13 @@ impl<D: Disk> Store<D> {
 
     /// Whether a log with `dirty` undrained bytes is worth a drain of its own.
     pub(crate) fn wants_drain(&self, log: &LogInner, dirty: usize) -> bool {
-        let enough = match log.config().sync {
+        let enough = match log.sync() {
             SyncMode::Wal => self.options.drain_bytes,
             SyncMode::Flush { bytes, .. } => {
                 usize::try_from(bytes).unwrap_or(usize::MAX).clamp(1, self.options.drain_bytes_max)
             }
         };
-        let awaited =
-            matches!(log.config().sync, SyncMode::Flush { .. }) && log.drained() < log.flush_target.get();
+        let awaited = matches!(log.sync(), SyncMode::Flush { .. }) && log.drained() < log.flush_target.get();
         dirty >= enough || (awaited && dirty > 0)
     }
 }

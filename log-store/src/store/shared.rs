@@ -11,7 +11,7 @@ use heddle_proto::ids::{CoreId, Offset, TopicPartition};
 use super::stats::{CompactionStats, Counters, Stats, add};
 use crate::compact::Gauges;
 use crate::disk::Disk;
-use crate::event::Event;
+use crate::event::{Event, Permits};
 use crate::layout;
 use crate::log::cursor::Cursors;
 use crate::log::inner::LogInner;
@@ -62,6 +62,8 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) groups: RefCell<VecDeque<Rc<LogInner>>>,
     pub(crate) direct_drains: RefCell<VecDeque<Rc<LogInner>>>,
     pub(crate) drains: RefCell<VecDeque<Rc<LogInner>>>,
+    /// For each write that nobody waits for.
+    pub(crate) background_ios: Permits,
     /// Logs whose drain found no space on the disk.
     pub(crate) stuck: RefCell<Vec<Rc<LogInner>>>,
     pub(crate) dirty: RefCell<VecDeque<Rc<LogInner>>>,
@@ -111,6 +113,7 @@ impl<D: Disk> Store<D> {
             groups: RefCell::default(),
             direct_drains: RefCell::default(),
             drains: RefCell::default(),
+            background_ios: Permits::new(options.background_ios_in_flight_max),
             stuck: RefCell::default(),
             dirty: RefCell::default(),
             unrecorded: RefCell::default(),
@@ -224,7 +227,7 @@ impl<D: Disk> Store<D> {
 
     /// Makes sure that a flushed log is drained in time.
     pub(crate) fn arm_flush(&self, log: &Rc<LogInner>) {
-        let SyncMode::Flush { after, .. } = log.config().sync else { return };
+        let SyncMode::Flush { after, .. } = log.sync() else { return };
         if log.flush_at.get().is_none() && log.dirty_bytes.get() > 0 {
             let at = self.disk.now() + after;
             log.flush_at.set(Some(at));

@@ -32,6 +32,8 @@ pub fn tiny() -> Options {
         direct_drains_in_flight_max: 2,
         io_bytes_max: 16 << 10,
         io_in_flight_max: 3,
+        background_io_bytes_max: 8 << 10,
+        background_ios_in_flight_max: 2,
         drain_bytes: 24 << 10,
         drain_bytes_max: 32 << 10,
         drains_in_flight_max: 2,

@@ -338,6 +338,7 @@ impl<D: Disk> Driver<D> {
         let base = hosted.log.positions().written;
         batch::assign(&mut batch, base, epoch);
         let header = BatchHeader::parse(&batch)?;
+        hosted.log.set_patient(false);
         hosted.append(batch.freeze(), &header)?;
         self.take(now, partition, Input::Written(header.next_offset()), &[]);
         Ok(header)
@@ -407,6 +408,12 @@ impl<D: Disk> Driver<D> {
         let (partition, mut message) = (said.partition, said.message);
         if let Message::Append { history, .. } = &mut message {
             *history = epochs;
+        }
+        if let Message::Append { upto, committed, .. } = message
+            && bytes > 0
+        {
+            // What is committed anyway waits for nobody's disk.
+            hosted.log.set_patient(hosted.replica.is_far_behind(upto, committed));
         }
         let acknowledges = matches!(message, Message::Ack { .. });
         self.take(now, partition, Input::Message { from: from.node, message }, &carried);
