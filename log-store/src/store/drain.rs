@@ -96,10 +96,10 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Whether somebody waits for what a drain of this log writes, or will soon wait for the memory.
+    /// Whether somebody waits for what a drain of this log writes, or for the room in the WAL, or will soon wait for the memory.
     fn is_drain_awaited(&self, log: &LogInner) -> bool {
         let is_filling = self.dirty_bytes.get() > self.options.dirty_bytes_max / 4;
-        is_filling || log.held.get() || log.drained() < log.flush_target.get()
+        is_filling || self.wal_stalled.get() || log.held.get() || log.drained() < log.flush_target.get()
     }
 
     /// One drain. The caller holds the log's maintenance lock.

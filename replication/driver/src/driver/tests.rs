@@ -349,3 +349,63 @@ fn a_peer_that_has_restarted_gets_a_new_connection() {
     assert!(second > first, "what the life before has not taken is lost");
     assert_eq!(number_after(1, 3), second, "that life is over");
 }
+
+#[test]
+fn records_that_others_have_long_committed_wait_for_a_large_write_and_no_others_do() {
+    const SOON: Duration = Duration::from_millis(20);
+    let disk = MemoryDisk::new(1);
+    let logs = store(&disk, RecoveredPartitions::new());
+    let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
+    let log = logs.log(partition, LogConfig::default());
+    let mut driver = driver(disk.clone(), logs.clone());
+    let (nodes, now) = (BTreeSet::from([NodeId::new(0), NodeId::new(1)]), Duration::ZERO);
+    let peer = Peer { node: NodeId::new(1), core: CoreId::new(0) };
+    driver.add(now, placement(partition, nodes.clone()), log.clone());
+    driver.granted(now, partition, led_by_node_1(nodes.clone()));
+    let hear = |driver: &mut Driver<MemoryDisk>, committed: i64| {
+        let (epoch, life, history) = (Epoch::new(1), Life(1), History::default());
+        let (from, upto, committed) = (Offset::ZERO, Offset::new(1), Offset::new(committed));
+        let message = Message::Append { epoch, life, from, upto, history, committed };
+        let mut batch = large_batch();
+        batch::assign(&mut batch, from, epoch);
+        let said = vec![Said { partition, message, batches: vec![batch.freeze()] }];
+        driver.receive(now, peer, Frame { connection: connection::number_in(life, 1), taken: None, said });
+    };
+    let append = || {
+        let mut batch = large_batch();
+        batch::assign(&mut batch, log.positions().written, Epoch::new(1));
+        let header = BatchHeader::parse(&batch).unwrap();
+        log.append(batch.freeze(), &header).unwrap();
+    };
+    let durable_after = |time: Duration| {
+        run(&disk, &logs, disk.sleep(time));
+        log.positions().durable.get()
+    };
+    hear(&mut driver, 12);
+    append();
+    assert_eq!((durable_after(SOON), durable_after(5 * SOON)), (0, 1), "far behind");
+    hear(&mut driver, 11);
+    append();
+    assert_eq!(durable_after(SOON), 2, "near the end");
+    hear(&mut driver, 12);
+    append();
+    assert_eq!(durable_after(SOON), 2, "far behind again");
+    hear(&mut driver, 11);
+    assert_eq!(durable_after(SOON), 3, "what waited does not any more");
+}
+
+#[test]
+fn a_new_leader_makes_records_durable_at_once_however_far_behind_it_was() {
+    let disk = MemoryDisk::new(1);
+    let logs = store(&disk, RecoveredPartitions::new());
+    let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
+    let log = logs.log(partition, LogConfig::default());
+    let mut driver = driver(disk.clone(), logs.clone());
+    let (nodes, now) = (BTreeSet::from([NodeId::new(0), NodeId::new(1)]), Duration::ZERO);
+    driver.add(now, placement(partition, nodes.clone()), log.clone());
+    driver.granted(now, partition, led_by(0, 1, nodes));
+    log.set_patient(true);
+    driver.produce(now, partition, large_batch()).unwrap();
+    run(&disk, &logs, disk.sleep(Duration::from_millis(20)));
+    assert_eq!(log.positions().durable.get(), 1);
+}
