@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How fast a node that was away is filled up: records as fast as they go for WRITING (default 20s) while one of three is down,
-# then the time until it is in sync again, beside what the disk writes and reads; with LOAD=10s while 500 records a second go
+# then the time until it is in sync again, beside what the disk writes and reads, and what a copy of the same shape makes of it; with LOAD=10s while 500 records a second go
 # on for so long, whose latency is printed too, and that of single durable writes to the same disk. RATE is the limit of a stream (default: none to speak of). Takes three times
 # the records on disk. Needs a release build. See README.md.
 set -euo pipefail
@@ -50,3 +50,4 @@ awk -v mib="$wanted" -v begin="$begin" -v first="$first" -v end="$end" -v sent="
     printf "from when it was ready: %.1f s, %.0f MB/s; sent to it: %.0f MB\n", end - first, mib * 1.048576 / (end - first), sent / 1e6
 }'
 "$loadgen" limits --dir "$dir" --duration 3s --throughput | tail -1
+python3 perf-reports/005-cluster/disk-to-disk.py "$dir"
