@@ -1,4 +1,4 @@
-//! Small single-threaded async primitives: an event, a lock and a set of jobs polled together. They name no runtime.
+//! Small single-threaded async primitives: an event, permits and a set of jobs polled together. They name no runtime.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -47,39 +47,7 @@ impl Future for Listen<'_> {
     }
 }
 
-/// Mutual exclusion across awaits on one thread.
-#[derive(Default)]
-pub(crate) struct Lock {
-    held: Cell<bool>,
-    released: Event,
-}
-
-impl Lock {
-    /// Waits until nobody holds the lock, then holds it until the guard is dropped.
-    pub(crate) async fn acquire(&self) -> LockGuard<'_> {
-        loop {
-            let released = self.released.listen();
-            if !self.held.replace(true) {
-                return LockGuard { lock: self };
-            }
-            released.await;
-        }
-    }
-}
-
-/// Holds a [`Lock`] until dropped.
-pub(crate) struct LockGuard<'a> {
-    lock: &'a Lock,
-}
-
-impl Drop for LockGuard<'_> {
-    fn drop(&mut self) {
-        self.lock.held.set(false);
-        self.lock.released.notify();
-    }
-}
-
-/// So many may do something at once; the others wait.
+/// So many may do something at once, across awaits on one thread; the others wait. One permit is mutual exclusion.
 pub(crate) struct Permits {
     free: Cell<usize>,
     released: Event,
@@ -188,17 +156,6 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_held_by_one_at_a_time() {
-        let lock = Lock::default();
-        future::block_on(async {
-            let first = lock.acquire().await;
-            assert!(future::poll_once(lock.acquire()).await.is_none());
-            drop(first);
-            assert!(future::poll_once(lock.acquire()).await.is_some());
-        });
-    }
-
-    #[test]
     fn a_job_set_returns_every_output_and_the_first_error() {
         let mut jobs = JobSet::new();
         jobs.push(async { Ok(1) });
@@ -210,14 +167,18 @@ mod tests {
 
     #[test]
     fn permits_are_given_again_when_they_come_back() {
-        let permits = Permits::new(2);
-        future::block_on(async {
-            let first = permits.acquire().await;
-            let _second = permits.acquire().await;
-            let mut third = std::pin::pin!(permits.acquire());
-            assert!(future::poll_once(third.as_mut()).await.is_none());
-            drop(first);
-            assert!(future::poll_once(third).await.is_some());
-        });
+        for count in 1..4 {
+            let permits = Permits::new(count);
+            future::block_on(async {
+                let mut held = Vec::new();
+                for _ in 0..count {
+                    held.push(permits.acquire().await);
+                }
+                let mut next = std::pin::pin!(permits.acquire());
+                assert!(future::poll_once(next.as_mut()).await.is_none());
+                held.pop();
+                assert!(future::poll_once(next).await.is_some());
+            });
+        }
     }
 }

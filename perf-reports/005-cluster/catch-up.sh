@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # How fast a node that was away is filled up: records as fast as they go for WRITING (default 20s) while one of three is down,
-# then the time until it is in sync again, beside what the disk writes and reads, and what a copy of the same shape makes of it; with LOAD=10s while 500 records a second go
-# on for so long, whose latency is printed too, and that of single durable writes to the same disk. RATE is the limit of a stream (default: none to speak of). Takes three times
-# the records on disk. Needs a release build. See README.md.
+# then the time until it is in sync again, beside what the disk writes and reads, and what a copy of the same shape makes of
+# it; with LOAD=10s while 500 records a second go on for so long, whose latency is printed too, and that of single durable
+# writes to the same disk. RATE is the limit of a stream (default: none to speak of). Takes three times the records on disk.
+# Needs a release build. See README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 rate=${RATE:-1TiB}

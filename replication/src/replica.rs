@@ -205,6 +205,11 @@ impl Replica {
         self.committed
     }
 
+    /// Whether it is a backup of this epoch, and what is meant for this life is meant for it.
+    pub fn follows(&self, epoch: Epoch, life: Life) -> bool {
+        matches!(&self.role, Role::Backup(backup) if backup.epoch == epoch) && life == self.life
+    }
+
     /// Whether records that end at `upto` reach so late that their primary, whose commit position is `committed`, does not count
     /// this replica among those that keep up.
     pub fn is_far_behind(&self, upto: Offset, committed: Offset) -> bool {

@@ -13,7 +13,7 @@ use heddle_proto::ids::Timestamp;
 
 use super::{DirEntry, Disk, DiskFile, OpenMode, Part};
 use crate::codec::BLOCK_BYTES;
-use crate::event::Lock;
+use crate::event::Permits;
 
 /// The machine's file system through the io_uring of the glommio executor that polls the store. Make one on each core,
 /// from within its executor.
@@ -25,15 +25,18 @@ pub struct GlommioDisk {
 
 /// glommio asks once per thread and device whether reads can be polled, by reading the first file it opens there. An
 /// empty file answers yes whatever the device, and real reads then fail. So the first file opened is one with content.
-#[derive(Default)]
 struct PollingProbe {
     done: Cell<bool>,
-    lock: Lock,
+    turn: Permits,
 }
 
 impl PollingProbe {
+    fn new() -> Self {
+        Self { done: Cell::default(), turn: Permits::new(1) }
+    }
+
     async fn ensure(&self, dir: &Path) -> io::Result<()> {
-        let _guard = self.lock.acquire().await;
+        let _turn = self.turn.acquire().await;
         if !self.done.get() {
             probe_polling(dir).await?;
             self.done.set(true);
@@ -62,7 +65,7 @@ async fn probe_polling(dir: &Path) -> io::Result<()> {
 impl GlommioDisk {
     /// A disk whose monotonic clock starts now.
     pub fn new() -> Self {
-        Self { epoch: Instant::now(), polling: Rc::default() }
+        Self { epoch: Instant::now(), polling: Rc::new(PollingProbe::new()) }
     }
 }
 

@@ -11,7 +11,7 @@ use heddle_proto::ids::{Offset, Timestamp, TopicPartition};
 
 use super::tail::Tail;
 use crate::compact::Progress;
-use crate::event::{Event, Lock};
+use crate::event::{Event, Permits};
 use crate::segment::SegmentRef;
 use crate::segment::drain_header::DrainHeader;
 use crate::segment::markers::PlacedMarker;
@@ -123,7 +123,7 @@ pub(crate) struct LogInner {
     /// Something about this log advanced: durable end, drained end or durable state.
     pub(crate) progress: Event,
     /// Held by whoever changes the segments.
-    pub(crate) maintenance: Lock,
+    pub(crate) maintenance: Permits,
     /// A compacted segment is taking its place: its name may still lead to an old file.
     pub(crate) swapping: Cell<bool>,
     /// How far the log is compacted, once somebody has looked.
@@ -167,7 +167,7 @@ impl LogInner {
             damage: RefCell::default(),
             recovered: RefCell::default(),
             progress: Event::default(),
-            maintenance: Lock::default(),
+            maintenance: Permits::new(1),
             swapping: Cell::default(),
             compaction: Cell::default(),
         })

@@ -409,8 +409,9 @@ impl<D: Disk> Driver<D> {
         if let Message::Append { history, .. } = &mut message {
             *history = epochs;
         }
-        if let Message::Append { upto, committed, .. } = message
+        if let Message::Append { epoch, life, upto, committed, .. } = message
             && bytes > 0
+            && hosted.replica.follows(epoch, life)
         {
             // What is committed anyway waits for nobody's disk.
             hosted.log.set_patient(hosted.replica.is_far_behind(upto, committed));

@@ -162,39 +162,23 @@ fn peers_are_told_what_was_taken_when_there_is_room_for_more() {
 
 #[test]
 fn who_leads_no_more_sends_no_more_records() {
-    let disk = MemoryDisk::new(1);
-    let logs = store(&disk, RecoveredPartitions::new());
-    let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
-    let log = logs.log(partition, LogConfig::default());
-    let mut driver = driver(disk.clone(), logs.clone());
-    driver.options.stream = SMALL;
-    let (nodes, now, peer) = (
-        BTreeSet::from([NodeId::new(0), NodeId::new(1)]),
-        Duration::ZERO,
-        Peer { node: NodeId::new(1), core: CoreId::new(0) },
-    );
-    driver.add(now, placement(partition, nodes.clone()), log);
-    driver.granted(now, partition, led_by(0, 1, nodes.clone()));
-    let (epoch, life, connection) = (Epoch::new(1), Life(1), connection::number_in(Life(1), 1));
-    let zero = Offset::ZERO;
+    let mut pair = Pair::new();
+    pair.grant(0, 1);
+    let (epoch, life, zero) = (Epoch::new(1), Life(1), Offset::ZERO);
     let join = Join { epoch, life, start: zero, end: zero, committed: zero, history: History::default() };
-    let ack = Message::Ack { epoch, life, written: zero, held: None };
-    for message in [Message::Join(join), ack] {
-        let said = vec![Said { partition, message, batches: Vec::new() }];
-        driver.receive(now, peer, Frame { connection, taken: None, said });
-    }
-    for _ in 0..20 {
-        driver.produce(now, partition, large_batch()).unwrap();
-    }
+    pair.hear(Message::Join(join), Vec::new());
+    pair.hear(Message::Ack { epoch, life, written: zero, held: None }, Vec::new());
+    (0..20).for_each(|_| pair.produce());
     let appends = |driver: &mut Driver<MemoryDisk>| {
-        let said = driver.flush_to(now, peer).map_or(Vec::new(), |frame| frame.said);
+        let said = driver.flush_to(Duration::ZERO, Pair::peer()).map_or(Vec::new(), |frame| frame.said);
         said.iter().filter(|said| !said.batches.is_empty()).count()
     };
-    assert!(appends(&mut driver) > 0 && appends(&mut driver) == 0, "the window is full");
-    driver.granted(now, partition, led_by(1, 2, nodes));
-    let taken = Some((driver.connections[&peer].number, 8000));
-    driver.receive(now, peer, Frame { connection, taken, said: Vec::new() });
-    assert_eq!(appends(&mut driver), 0);
+    assert!(appends(&mut pair.driver) > 0 && appends(&mut pair.driver) == 0, "the window is full");
+    pair.grant(1, 2);
+    let taken = Some((pair.driver.connections[&Pair::peer()].number, 8000));
+    let connection = connection::number_in(life, 1);
+    pair.driver.receive(Duration::ZERO, Pair::peer(), Frame { connection, taken, said: Vec::new() });
+    assert_eq!(appends(&mut pair.driver), 0);
 }
 
 #[test]
@@ -350,62 +334,105 @@ fn a_peer_that_has_restarted_gets_a_new_connection() {
     assert_eq!(number_after(1, 3), second, "that life is over");
 }
 
-#[test]
-fn records_that_others_have_long_committed_wait_for_a_large_write_and_no_others_do() {
-    const SOON: Duration = Duration::from_millis(20);
-    let disk = MemoryDisk::new(1);
-    let logs = store(&disk, RecoveredPartitions::new());
-    let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
-    let log = logs.log(partition, LogConfig::default());
-    let mut driver = driver(disk.clone(), logs.clone());
-    let (nodes, now) = (BTreeSet::from([NodeId::new(0), NodeId::new(1)]), Duration::ZERO);
-    let peer = Peer { node: NodeId::new(1), core: CoreId::new(0) };
-    driver.add(now, placement(partition, nodes.clone()), log.clone());
-    driver.granted(now, partition, led_by_node_1(nodes.clone()));
-    let hear = |driver: &mut Driver<MemoryDisk>, committed: i64| {
+/// A driver with one replica, and another on node 1.
+struct Pair {
+    disk: MemoryDisk,
+    logs: LogStore<MemoryDisk>,
+    log: Log<MemoryDisk>,
+    driver: Driver<MemoryDisk>,
+    partition: TopicPartition,
+    nodes: BTreeSet<NodeId>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let disk = MemoryDisk::new(1);
+        let logs = store(&disk, RecoveredPartitions::new());
+        let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
+        let log = logs.log(partition, LogConfig::default());
+        let mut driver = driver(disk.clone(), logs.clone());
+        driver.options.stream = SMALL;
+        let nodes = BTreeSet::from([NodeId::new(0), NodeId::new(1)]);
+        driver.add(Duration::ZERO, placement(partition, nodes.clone()), log.clone());
+        Self { disk, logs, log, driver, partition, nodes }
+    }
+
+    fn grant(&mut self, leader: u32, epoch: i32) {
+        self.driver.granted(Duration::ZERO, self.partition, led_by(leader, epoch, self.nodes.clone()));
+    }
+
+    fn peer() -> Peer {
+        Peer { node: NodeId::new(1), core: CoreId::new(0) }
+    }
+
+    /// Node 1 says something.
+    fn hear(&mut self, message: Message, batches: Vec<Bytes>) {
+        let said = vec![Said { partition: self.partition, message, batches }];
+        let connection = connection::number_in(Life(1), 1);
+        self.driver.receive(Duration::ZERO, Self::peer(), Frame { connection, taken: None, said });
+    }
+
+    /// Node 1 sends a record at offset 0 as the leader of epoch 1.
+    fn hear_record(&mut self, committed: i64) {
         let (epoch, life, history) = (Epoch::new(1), Life(1), History::default());
         let (from, upto, committed) = (Offset::ZERO, Offset::new(1), Offset::new(committed));
-        let message = Message::Append { epoch, life, from, upto, history, committed };
         let mut batch = large_batch();
         batch::assign(&mut batch, from, epoch);
-        let said = vec![Said { partition, message, batches: vec![batch.freeze()] }];
-        driver.receive(now, peer, Frame { connection: connection::number_in(life, 1), taken: None, said });
-    };
-    let append = || {
+        let message = Message::Append { epoch, life, from, upto, history, committed };
+        self.hear(message, vec![batch.freeze()]);
+    }
+
+    fn append(&self) {
         let mut batch = large_batch();
-        batch::assign(&mut batch, log.positions().written, Epoch::new(1));
+        batch::assign(&mut batch, self.log.positions().written, Epoch::new(1));
         let header = BatchHeader::parse(&batch).unwrap();
-        log.append(batch.freeze(), &header).unwrap();
-    };
-    let durable_after = |time: Duration| {
-        run(&disk, &logs, disk.sleep(time));
-        log.positions().durable.get()
-    };
-    hear(&mut driver, 12);
-    append();
-    assert_eq!((durable_after(SOON), durable_after(5 * SOON)), (0, 1), "far behind");
-    hear(&mut driver, 11);
-    append();
-    assert_eq!(durable_after(SOON), 2, "near the end");
-    hear(&mut driver, 12);
-    append();
-    assert_eq!(durable_after(SOON), 2, "far behind again");
-    hear(&mut driver, 11);
-    assert_eq!(durable_after(SOON), 3, "what waited does not any more");
+        self.log.append(batch.freeze(), &header).unwrap();
+    }
+
+    fn produce(&mut self) {
+        self.driver.produce(Duration::ZERO, self.partition, large_batch()).unwrap();
+    }
+
+    fn durable_after(&self, time: Duration) -> i64 {
+        run(&self.disk, &self.logs, self.disk.sleep(time));
+        self.log.positions().durable.get()
+    }
+}
+
+/// Long enough for a group of the WAL, not for a log that is patient.
+const SOON: Duration = Duration::from_millis(20);
+
+#[test]
+fn records_that_others_have_long_committed_wait_for_a_large_write_and_no_others_do() {
+    let mut pair = Pair::new();
+    pair.grant(1, 1);
+    pair.hear_record(12);
+    pair.append();
+    assert_eq!((pair.durable_after(SOON), pair.durable_after(5 * SOON)), (0, 1), "far behind");
+    pair.hear_record(11);
+    pair.append();
+    assert_eq!(pair.durable_after(SOON), 2, "near the end");
+    pair.hear_record(12);
+    pair.append();
+    assert_eq!(pair.durable_after(SOON), 2, "far behind again");
+    pair.hear_record(11);
+    assert_eq!(pair.durable_after(SOON), 3, "what waited does not any more");
 }
 
 #[test]
-fn a_new_leader_makes_records_durable_at_once_however_far_behind_it_was() {
-    let disk = MemoryDisk::new(1);
-    let logs = store(&disk, RecoveredPartitions::new());
-    let partition = TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(0));
-    let log = logs.log(partition, LogConfig::default());
-    let mut driver = driver(disk.clone(), logs.clone());
-    let (nodes, now) = (BTreeSet::from([NodeId::new(0), NodeId::new(1)]), Duration::ZERO);
-    driver.add(now, placement(partition, nodes.clone()), log.clone());
-    driver.granted(now, partition, led_by(0, 1, nodes));
-    log.set_patient(true);
-    driver.produce(now, partition, large_batch()).unwrap();
-    run(&disk, &logs, disk.sleep(Duration::from_millis(20)));
-    assert_eq!(log.positions().durable.get(), 1);
+fn a_leader_makes_records_durable_at_once_however_far_behind_it_was() {
+    let mut pair = Pair::new();
+    pair.grant(0, 1);
+    pair.log.set_patient(true);
+    pair.produce();
+    assert_eq!(pair.durable_after(SOON), 1);
+}
+
+#[test]
+fn who_is_not_followed_does_not_decide_how_soon_records_are_durable() {
+    let mut pair = Pair::new();
+    pair.grant(0, 2);
+    pair.produce();
+    pair.hear_record(1000);
+    assert_eq!(pair.durable_after(SOON), 1, "from the leader of an epoch that is over");
 }
