@@ -93,7 +93,7 @@ pub struct Node {
     pub address: SocketAddr,
     hooks: Rc<NodeHooks>,
     store: LogStore<GlommioDisk>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Node {
@@ -123,7 +123,7 @@ impl Node {
         let listener =
             Listener::bind("127.0.0.1:0".parse().unwrap(), Share::Exclusive).expect("a port is free");
         let address = listener.local_addr();
-        let node = Node { id, runner, peers, address, hooks, store, _dir: dir };
+        let node = Node { id, runner, peers, address, hooks, store, dir };
         node.host();
         node.spawn_loops(listener);
         node
@@ -155,12 +155,14 @@ impl Node {
         spawn(async move { peers.serve(listener).await });
     }
 
-    /// Ends everything of it.
-    pub async fn stop(self) {
+    /// Ends everything of it but the loops of the store, which end with the executor and may be at the next WAL file until
+    /// then: the folder must outlive it.
+    pub async fn stop(self) -> tempfile::TempDir {
         self.peers.stop();
         self.runner.stop();
         self.store.shutdown().await.expect("the disk works");
         self.hooks.0.take();
+        self.dir
     }
 }
 
