@@ -152,6 +152,8 @@ pub struct Outbound {
     taken_bytes: u64,
     /// Bytes of reads that are outstanding, as far as they may go.
     reading_bytes: u64,
+    /// The read for a partition that catches up. One at a time: they come from disk, where others wait for small writes.
+    catch_up_read: Option<TopicPartition>,
     /// What catching up may still send; it may be overdrawn by one read.
     budget_bytes: i64,
     budget_at: Duration,
@@ -177,6 +179,7 @@ impl Outbound {
             sent_bytes: 0,
             taken_bytes: 0,
             reading_bytes: 0,
+            catch_up_read: None,
             budget_bytes: options.catch_up_window_bytes as i64,
             budget_at: now,
         }
@@ -293,9 +296,14 @@ impl Outbound {
 
     fn drop_range(&mut self, partition: TopicPartition) {
         if self.ranges.remove(&partition).is_some_and(|range| range.reading.is_some()) {
-            self.reading_bytes -= self.options.frame_bytes_max as u64;
+            self.read_ended(partition);
         }
         self.turn(partition);
+    }
+
+    fn read_ended(&mut self, partition: TopicPartition) {
+        self.reading_bytes -= self.options.frame_bytes_max as u64;
+        self.catch_up_read.take_if(|reading| *reading == partition);
     }
 
     fn forget_told(&mut self, partition: TopicPartition) {
@@ -331,11 +339,11 @@ impl Outbound {
         let from = std::mem::replace(&mut range.next, upto);
         range.reading = None;
         let history = range.history.of_range(from, upto);
-        self.reading_bytes -= self.options.frame_bytes_max as u64;
         self.sent_bytes += bytes;
         if range.pace == Pace::CatchUp {
             self.budget_bytes = self.budget_bytes.saturating_sub_unsigned(bytes);
         }
+        self.read_ended(partition);
         let Some((epoch, life, committed)) = self.tell_committed(partition) else { return };
         if let Some(told) = self.told.get_mut(&partition) {
             told.sent_upto = self.sent_bytes;
@@ -365,7 +373,9 @@ impl Outbound {
         self.flush_commits(now, out);
         self.refill(now);
         while self.room(Pace::Hot) && self.start_read(Pace::Hot, out) {}
-        while self.room(Pace::CatchUp) && self.start_read(Pace::CatchUp, out) {}
+        if self.catch_up_read.is_none() && self.room(Pace::CatchUp) {
+            self.start_read(Pace::CatchUp, out);
+        }
         self.wake(now, out);
     }
 
@@ -405,6 +415,9 @@ impl Outbound {
         let (ticket, bytes_max) = (self.tickets, self.options.frame_bytes_max);
         range.reading = Some(ticket);
         self.reading_bytes += bytes_max as u64;
+        if pace == Pace::CatchUp {
+            self.catch_up_read = Some(partition);
+        }
         out.push(Output::Read { partition, ticket, from: range.next, upto: range.upto, bytes_max });
         true
     }

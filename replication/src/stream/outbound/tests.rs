@@ -150,6 +150,37 @@ fn who_catches_up_leaves_room_and_keeps_to_its_budget() {
 }
 
 #[test]
+fn one_partition_that_catches_up_is_read_at_a_time_and_those_that_keep_up_beside_it() {
+    let mut peer = Peer::new(100);
+    peer.say(1, append(1, 0, 9), Pace::CatchUp);
+    peer.say(2, append(1, 0, 9), Pace::CatchUp);
+    peer.say(3, append(1, 0, 2), Pace::Hot);
+    peer.say(4, append(1, 0, 2), Pace::Hot);
+    let read_next = |peer: &mut Peer| -> Vec<u32> {
+        peer.reads.clear();
+        peer.input(ms(0), Input::Flush);
+        let is_of = |read: &Output| match read {
+            Output::Read { partition, .. } => partition.partition.get(),
+            _ => unreachable!("only reads are kept"),
+        };
+        peer.reads.iter().map(is_of).collect()
+    };
+    assert_eq!(read_next(&mut peer), [3, 4, 1]);
+    let Output::Read { partition: one, ticket, .. } = peer.reads[2] else { panic!("a read") };
+    assert_eq!(read_next(&mut peer), [], "until that is answered");
+    peer.input(ms(0), Input::Read { partition: one, ticket, upto: at(1), bytes: 100 });
+    assert_eq!(read_next(&mut peer), [2]);
+    peer.input(ms(0), Input::Say { partition: partition(2), message: append(2, 0, 9), pace: Pace::CatchUp });
+    assert_eq!(read_next(&mut peer), [1], "nobody waits for what was read of an older epoch");
+    peer.outbound.forget(partition(1));
+    assert_eq!(read_next(&mut peer), [2], "nor for what is not wanted any more");
+    let Output::Read { partition: two, ticket, .. } = peer.reads[0] else { panic!("a read") };
+    peer.input(ms(0), Input::Unreadable { partition: two, ticket });
+    peer.say(1, append(3, 0, 9), Pace::CatchUp);
+    assert_eq!(read_next(&mut peer), [1], "nor for what cannot be read");
+}
+
+#[test]
 fn partitions_take_turns() {
     let mut peer = Peer::new(100);
     for index in 0..3 {
