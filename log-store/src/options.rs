@@ -36,7 +36,8 @@ pub struct Options {
     /// what a small durable write waits behind: one of 256 KiB at a time leaves it 0.3 ms at the 99th percentile where eight of
     /// 512 KiB make it 2.5 ms, and still writes 1.9 GB/s where those write 2.8.
     pub background_io_bytes_max: usize,
-    /// Such writes of the whole core in flight at once, and such reads of one reader.
+    /// Such writes of the whole core in flight at once, and such reads of one reader. A device that takes requests one after another
+    /// makes a small durable write wait for all that came before it, three times: for its data, its inode, and the flush.
     pub background_ios_in_flight_max: usize,
     /// A partition with this many undrained bytes is drained in the background.
     pub drain_bytes: usize,
@@ -107,7 +108,7 @@ impl Default for Options {
             io_bytes_max: 512 * KIB,
             io_in_flight_max: 8,
             background_io_bytes_max: 256 * KIB,
-            background_ios_in_flight_max: 2,
+            background_ios_in_flight_max: 1,
             drain_bytes: MIB,
             drain_bytes_max: 16 * MIB,
             drains_in_flight_max: 32,

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use heddle_log_store::formats::{DrainHeader, Step, View, Walker};
-use heddle_log_store::{AppendError, LogConfig, Options, ReadError, SyncMode};
+use heddle_log_store::{AppendError, Disk, LogConfig, Options, ReadError, SyncMode};
 use heddle_proto::ids::{Offset, Timestamp};
 use support::{World, make_batch, partition, tiny};
 
@@ -103,6 +103,39 @@ fn a_flushed_log_never_touches_the_wal_and_is_durable_in_time() {
     world.wait(Duration::from_millis(80));
     assert_eq!(log.positions().durable, Offset::new(1));
     assert_eq!(world.nodes[0].store.stats().counters.wal_batches, 0);
+}
+
+/// Virtual time until `kib` of batches in a log that is patient are durable, on a disk that takes 1 ms for each I/O, and how many
+/// I/Os of the smaller size that is.
+fn patient_drain(kib: i64) -> (Duration, u32) {
+    let options = Options { dirty_bytes_max: 1600 << 10, drain_bytes_max: 4 << 20, ..tiny() };
+    let mut world = World::new(4, options, 1);
+    let config = LogConfig { segment_bytes: 8 << 20, ..config() };
+    let log = world.log(partition(0), config);
+    append(&world, 0, 1, 100);
+    world.wait(Duration::from_secs(2)); // it is drained, and there is a segment
+    world.disk.set_latency(Some(Duration::from_millis(1)..Duration::from_micros(1001)));
+    log.set_patient(true);
+    append(&world, 0, kib, 1 << 10);
+    let began = world.disk.now();
+    while log.positions().durable < log.positions().written {
+        world.wait(Duration::from_micros(100));
+    }
+    (world.disk.now() - began, (kib as u32) / 8)
+}
+
+#[test]
+fn a_patient_log_waits_for_more_while_there_is_memory_and_then_drains_without_a_crowd_at_the_disk() {
+    let (time, _) = patient_drain(300);
+    assert!(time > Duration::from_millis(100), "it waits for more: {time:?}");
+    let (time, ios) = patient_drain(500);
+    assert!(time < Duration::from_millis(100), "a quarter of the memory is used: {time:?}");
+    assert!(time > Duration::from_millis(1) * ios, "one I/O after another: {time:?}");
+    let (time, ios) = patient_drain(1300);
+    assert!(
+        time < Duration::from_millis(1) * ios,
+        "the memory is nearly used up, so several at once: {time:?}"
+    );
 }
 
 #[test]

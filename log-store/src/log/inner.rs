@@ -186,6 +186,11 @@ impl LogInner {
         self.patient.replace(patient) != patient
     }
 
+    /// See [`crate::Log::set_patient`].
+    pub(crate) fn is_patient(&self) -> bool {
+        self.patient.get()
+    }
+
     /// How appended batches become durable for now.
     pub(crate) fn sync(&self) -> SyncMode {
         match self.config.get().sync {

@@ -9,7 +9,6 @@ use heddle_proto::ids::{Offset, TopicPartition};
 
 use super::commit::open_wal_file;
 use super::shared::Store;
-use crate::codec::BLOCK_BYTES;
 use crate::disk::{Disk, DiskFile, OpenMode, sync_parent};
 use crate::error::{CREATE, IoContext, RESERVE, StorageError};
 use crate::event::JobSet;
@@ -118,12 +117,13 @@ impl<D: Disk> Store<D> {
     }
 
     fn start_due_flushes(&self, now: Duration) {
+        let is_filling = self.is_filling();
         loop {
             let due = self
                 .flushes
                 .borrow_mut()
                 .first_entry()
-                .filter(|entry| entry.key().0 <= now)
+                .filter(|entry| is_filling || entry.key().0 <= now)
                 .map(|e| e.remove());
             let Some(log) = due else { return };
             log.flush_at.set(None);
@@ -304,25 +304,11 @@ impl<D: Disk> Store<D> {
 
     async fn write_zeros(&self, path: &std::path::Path) -> Result<(), StorageError> {
         let total = self.options.wal_file_bytes;
-        let file = self.disk.open(path, OpenMode::NEW).await.context(CREATE, path)?;
+        let file = Rc::new(self.disk.open(path, OpenMode::NEW).await.context(CREATE, path)?);
         file.preallocate(total).await.context(RESERVE, path)?;
         self.spend(total);
-        let mut jobs: JobSet<'_, Result<(), StorageError>> = JobSet::new();
-        let mut position = 0;
-        while position < total {
-            let bytes = (total - position).min(self.options.io_bytes_max as u64) as usize;
-            debug_assert!(bytes.is_multiple_of(BLOCK_BYTES));
-            let mut zeros = self.disk.alloc(bytes);
-            zeros.as_mut().fill(0);
-            let (file, at) = (&file, position);
-            jobs.push(async move { file.write_at(zeros, at).await.context("write", path).map(drop) });
-            position += bytes as u64;
-            if jobs.len() == 2 {
-                jobs.next().await.unwrap_or(Ok(()))?;
-            }
-        }
-        jobs.finish().await?;
-        drop(jobs);
+        let is_awaited = || self.wal_stalled.get() || self.wal.borrow().used_bytes() == 0;
+        self.write_pieces(&file, (0, total), std::iter::empty(), path, is_awaited).await?;
         file.sync().await.context("sync", path)
     }
 

@@ -97,9 +97,10 @@ impl<D: Disk> Store<D> {
     }
 
     /// Whether somebody waits for what a drain of this log writes, or for the room in the WAL, or will soon wait for the memory.
+    /// Who sends what a patient log takes is made to wait before that.
     fn is_drain_awaited(&self, log: &LogInner) -> bool {
-        let is_filling = self.dirty_bytes.get() > self.options.dirty_bytes_max / 4;
-        is_filling || self.wal_stalled.get() || log.held.get() || log.drained() < log.flush_target.get()
+        let is_memory_short = if log.is_patient() { self.is_pressed() } else { self.is_filling() };
+        is_memory_short || self.wal_stalled.get() || log.held.get() || log.drained() < log.flush_target.get()
     }
 
     /// One drain. The caller holds the log's maintenance lock.

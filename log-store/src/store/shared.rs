@@ -317,6 +317,11 @@ impl<D: Disk> Store<D> {
         dirty == 0 || dirty + bytes <= self.options.dirty_bytes_max
     }
 
+    /// Whether more than a quarter of the budget is used: drains are behind. What waits for a time to be flushed is drained now.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.dirty_bytes.get() > self.options.dirty_bytes_max / 4
+    }
+
     /// Whether more than three quarters of the budget are used. Draining is in haste from half of it on, so that this ends
     /// without anybody's doing.
     pub(crate) fn is_pressed(&self) -> bool {

@@ -63,6 +63,17 @@ fn life_of(number: u64) -> u64 {
     number >> 32
 }
 
+/// For which records of peers there is room.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// For none.
+    None,
+    /// For those of replicas that keep up, or nearly do.
+    ForHot,
+    /// For those of replicas that are far behind, too.
+    ForAll,
+}
+
 /// See the module. It lives as long as the peer is known; its streams as long as the connection.
 pub(crate) struct Connection {
     options: Options,
@@ -71,6 +82,8 @@ pub(crate) struct Connection {
     pub(crate) peer_number: u64,
     inbound: Inbound,
     taken_due: Option<u64>,
+    /// Taken by replicas that are far behind, and not counted yet: it is when there is room for more of that.
+    far_behind_bytes: u64,
     pub(crate) ready: Vec<Said>,
     pub(crate) wake: Option<Duration>,
     /// When the peer last took something, or nothing was under way.
@@ -86,6 +99,7 @@ impl Connection {
             peer_number: 0,
             inbound: Inbound::new(&options),
             taken_due: None,
+            far_behind_bytes: 0,
             ready: Vec::new(),
             wake: None,
             progress_at: now,
@@ -114,11 +128,18 @@ impl Connection {
             self.peer_number = peer_number;
             self.inbound = Inbound::new(&self.options);
             self.taken_due = None;
+            self.far_behind_bytes = 0;
         }
         peer_number == self.peer_number
     }
 
-    pub(crate) fn took(&mut self, bytes: u64) {
+    /// So many bytes of batches were taken or were of no use, some of them by replicas that are far behind.
+    pub(crate) fn took(&mut self, bytes: u64, far_behind_bytes: u64) {
+        self.far_behind_bytes += far_behind_bytes;
+        self.count_taken(bytes - far_behind_bytes);
+    }
+
+    fn count_taken(&mut self, bytes: u64) {
         self.taken_due = self.inbound.taken(bytes).or(self.taken_due);
     }
 
@@ -143,11 +164,15 @@ impl Connection {
         reads
     }
 
-    /// The next frame, if there is anything to say. Without `has_room` the peer is not told what was taken, and so stops
-    /// when its window is full.
-    pub(crate) fn flush(&mut self, has_room: bool) -> Option<Frame> {
+    /// The next frame, if there is anything to say. Without room the peer is not told what was taken, and so stops when its
+    /// window is full: the whole one, or what catching up may have of it.
+    pub(crate) fn flush(&mut self, room: Room) -> Option<Frame> {
         let said = std::mem::take(&mut self.ready);
-        let taken = has_room.then(|| self.tell_taken(!said.is_empty())).flatten();
+        if room == Room::ForAll && self.far_behind_bytes > 0 {
+            let bytes = std::mem::take(&mut self.far_behind_bytes);
+            self.count_taken(bytes);
+        }
+        let taken = (room != Room::None).then(|| self.tell_taken(!said.is_empty())).flatten();
         (taken.is_some() || !said.is_empty()).then_some(Frame { connection: self.number, taken, said })
     }
 

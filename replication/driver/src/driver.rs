@@ -15,7 +15,7 @@ use heddle_replication::replica::{Config, Replica, Restored};
 use heddle_replication::stream;
 use heddle_replication::stream::outbound::{Input as StreamInput, Output as StreamOutput};
 
-use crate::connection::{self, Connection, Frame, Peer, Said};
+use crate::connection::{self, Connection, Frame, Peer, Room, Said};
 use crate::gaps;
 use crate::hosted::Hosted;
 use crate::job::{Done, Job, ReadJob};
@@ -387,40 +387,43 @@ impl<D: Disk> Driver<D> {
         if let Some((_, taken)) = frame.taken.filter(|(number, _)| *number == connection.number) {
             connection.step(now, StreamInput::Taken(taken), Vec::new());
         }
-        for said in frame.said {
-            self.hear(now, from, said);
-        }
-        self.connection(now, from).took(bytes);
+        let far_behind_bytes = frame.said.into_iter().map(|said| self.hear(now, from, said)).sum();
+        self.connection(now, from).took(bytes, far_behind_bytes);
     }
 
-    fn hear(&mut self, now: Duration, from: Peer, said: Said) {
-        let Some(hosted) = self.hosted.get_mut(&said.partition) else { return };
+    /// Returns how many bytes of batches a replica took that is far behind.
+    fn hear(&mut self, now: Duration, from: Peer, said: Said) -> u64 {
+        let Some(hosted) = self.hosted.get_mut(&said.partition) else { return 0 };
         hosted.met(from);
-        let Some((carried, epochs)) = checked_batches(&said) else { return };
+        let Some((carried, epochs)) = checked_batches(&said) else { return 0 };
         let bytes: usize = carried.iter().map(|(batch, _)| batch.len()).sum();
         if bytes > 0 && hosted.log.damage().is_some() {
-            return; // The next tick sees to it.
+            return 0; // The next tick sees to it.
         }
         let takes = !self.store.is_full() && self.store.has_room(bytes);
         if bytes > 0 && !takes {
-            return; // As if it had been lost: it is sent again when there is room.
+            return 0; // As if it had been lost: it is sent again when there is room.
         }
         let (partition, mut message) = (said.partition, said.message);
         if let Message::Append { history, .. } = &mut message {
             *history = epochs;
         }
+        let mut far_behind_bytes = 0;
         if let Message::Append { epoch, life, upto, committed, .. } = message
             && bytes > 0
             && hosted.replica.follows(epoch, life)
         {
             // What is committed anyway waits for nobody's disk.
-            hosted.log.set_patient(hosted.replica.is_far_behind(upto, committed));
+            let is_far_behind = hosted.replica.is_far_behind(upto, committed);
+            hosted.log.set_patient(is_far_behind);
+            far_behind_bytes = if is_far_behind { bytes as u64 } else { 0 };
         }
         let acknowledges = matches!(message, Message::Ack { .. });
         self.take(now, partition, Input::Message { from: from.node, message }, &carried);
         if acknowledges {
             self.welcome_back(now, partition, from.node);
         }
+        far_behind_bytes
     }
 
     /// A job has ended.
@@ -559,17 +562,25 @@ impl<D: Disk> Driver<D> {
         loop {
             let reads = self.connections.get_mut(&peer)?.step(now, StreamInput::Flush, Vec::new());
             if reads.is_empty() {
-                let has_room = self.has_room();
-                return self.connections.get_mut(&peer)?.flush(has_room);
+                let room = self.room();
+                return self.connections.get_mut(&peer)?.flush(room);
             }
             reads.into_iter().for_each(|read| self.read(now, peer, read));
         }
     }
 
-    /// Whether peers may send more records. On a full disk they may: only what they say beside them is of use then, and
-    /// records are as if lost.
-    pub fn has_room(&self) -> bool {
-        !self.store.is_pressed() || self.store.is_full()
+    /// Which records peers may send more of. On a full disk all: only what they say beside them is of use then, and records are as
+    /// if lost.
+    pub fn room(&self) -> Room {
+        if self.store.is_full() {
+            Room::ForAll
+        } else if self.store.is_pressed() {
+            Room::None
+        } else if self.store.is_filling() {
+            Room::ForHot
+        } else {
+            Room::ForAll
+        }
     }
 
     /// Reads from memory at once, else by a job.

@@ -26,7 +26,7 @@ mod perform;
 mod policy;
 pub mod promises;
 
-pub use connection::{Frame, Peer, Said};
+pub use connection::{Frame, Peer, Room, Said};
 pub use driver::{Driver, Event, Lag, Options, Placement, ProduceError};
 pub use job::{CutJob, Done, Job, JobError, ReadJob};
 pub use kept::{encode_history, restore_history};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_lite::future;
 use heddle_log_store::{Disk, LogId};
 use heddle_net::socket::{pause, spawn};
-use heddle_replication_driver::{Driver, Event, Frame, JobError, Options, Peer};
+use heddle_replication_driver::{Driver, Event, Frame, JobError, Options, Peer, Room};
 
 use crate::session::Replicas;
 use crate::signal::{Bell, Signal};
@@ -100,7 +100,7 @@ impl<D: Disk + 'static> Runner<D> {
 
     /// The log store has more room than before: peers that wait for it may go on.
     pub fn room_freed(&self) {
-        if self.look(Driver::has_room) {
+        if self.look(Driver::room) != Room::None {
             self.0.bell.ring();
         }
     }

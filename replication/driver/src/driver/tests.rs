@@ -420,6 +420,26 @@ fn records_that_others_have_long_committed_wait_for_a_large_write_and_no_others_
 }
 
 #[test]
+fn who_is_far_behind_waits_when_memory_fills_and_who_keeps_up_does_not() {
+    let mut pair = Pair::new();
+    pair.grant(1, 1);
+    (0..30).for_each(|_| pair.append()); // more than a quarter of the memory
+    let batch_bytes = large_batch().len() as u64;
+    let taken = |pair: &mut Pair| Some(pair.driver.flush_to(Duration::ZERO, Pair::peer())?.taken?.1);
+    pair.hear_record(100);
+    pair.hear_record(100);
+    assert_eq!(taken(&mut pair), None, "far behind");
+    pair.hear_record(11);
+    assert_eq!(taken(&mut pair), Some(batch_bytes), "keeps up");
+    pair.hear_record(100);
+    assert_eq!(taken(&mut pair), None, "far behind again");
+    run(&pair.disk, &pair.logs, pair.disk.sleep(Duration::from_secs(4)));
+    assert_eq!(taken(&mut pair), Some(4 * batch_bytes), "there is room again");
+    pair.hear_record(100);
+    assert_eq!(taken(&mut pair), Some(5 * batch_bytes), "and there was");
+}
+
+#[test]
 fn a_leader_makes_records_durable_at_once_however_far_behind_it_was() {
     let mut pair = Pair::new();
     pair.grant(0, 1);
