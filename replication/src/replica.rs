@@ -35,8 +35,10 @@ pub struct Config {
 pub struct Restored {
     /// Its promise; `None` when there is none on its disk.
     pub promise: Option<Promise>,
-    /// Its log.
+    /// Its log. It begins between two batches, so that a backup can begin there too.
     pub log: LogView,
+    /// Up to where it is known to be committed: only what is leaves a log at its beginning.
+    pub committed: Offset,
     /// [`crate::leadership::Leadership::newest_epoch`] when the node registered its new life with the metadata.
     pub newest_epoch: Epoch,
     /// Whether the partition had had a primary by then: before that nobody can have forgotten anything.
@@ -102,7 +104,7 @@ impl Replica {
             me,
             life,
             config,
-            committed: restored.log.start,
+            committed: restored.committed,
             committed_in: Epoch::new(0),
             log: restored.log,
             promise,

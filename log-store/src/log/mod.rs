@@ -48,6 +48,15 @@ impl<D: Disk> Log<D> {
         self.inner.positions()
     }
 
+    /// Where whole batches begin: at the start or before it, as a request may have moved that into a batch, or into a segment.
+    /// Nothing before the start is readable; the batch that holds it is read as a whole.
+    pub fn begin(&self) -> Offset {
+        let start = self.inner.positions().start;
+        let segment = self.inner.segments.borrow().holding(start).map(|segment| segment.base);
+        let batch = || self.inner.tail.borrow().from(start).next().map(|batch| batch.base.min(start));
+        segment.or_else(batch).unwrap_or(start)
+    }
+
     /// What recovery found, once: the newest snapshot of the owner, and the headers of all batches after it in order.
     /// From now on the owner may be asked for snapshots, so it must have rebuilt its state before it next yields. Take it
     /// before the first append.

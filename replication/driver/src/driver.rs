@@ -189,7 +189,7 @@ impl<D: Disk> Driver<D> {
             placement;
         let positions = log.positions();
         let view = LogView {
-            start: positions.start,
+            start: log.begin(),
             durable: positions.durable,
             written: positions.written,
             history: history.clone(),
@@ -198,7 +198,7 @@ impl<D: Disk> Driver<D> {
         if let Some(promise) = promise.as_mut().filter(|_| is_damaged) {
             promise.intact = false;
         }
-        let restored = Restored { promise, log: view, newest_epoch, was_led };
+        let restored = Restored { promise, log: view, committed: positions.start, newest_epoch, was_led };
         let mut out = Vec::new();
         let replica = Replica::start(self.me, self.life, config, restored, &mut out);
         self.by_log.insert(log.id(), partition);
@@ -357,12 +357,6 @@ impl<D: Disk> Driver<D> {
         }
     }
 
-    /// Retention has moved the start of a log, below what is committed. It lies between two batches: a backup that has to begin
-    /// there gets whole ones.
-    pub fn retained(&mut self, now: Duration, partition: TopicPartition, start: Offset) {
-        self.take(now, partition, Input::Retained(start), &[]);
-    }
-
     /// The node stops in good order: every replica flushes and says [`Event::Stopped`].
     pub fn stop(&mut self, now: Duration) {
         for partition in self.partitions() {
@@ -445,12 +439,25 @@ impl<D: Disk> Driver<D> {
                 }
             }
             Done::Flushed => {}
-            Done::Read { peer, connection, partition, ticket, range, batches } => {
-                let batches = batches.unwrap_or_default();
+            Done::Read { peer, connection, partition, ticket, range, batches, begin } => {
+                if let Some(begin) = begin {
+                    self.log_begins(now, partition, begin);
+                }
                 if self.connections.get(&peer).is_some_and(|known| known.number == connection) {
                     self.answer_read(now, peer, (partition, ticket, range), batches);
                 }
             }
+        }
+    }
+
+    /// A stream has come upon the start of a log that has moved. It lies between two batches: a backup that has to begin there gets
+    /// whole ones.
+    fn log_begins(&mut self, now: Duration, partition: TopicPartition, start: Offset) {
+        let Some(replica) = self.hosted.get(&partition).map(|hosted| &hosted.replica) else { return };
+        let log = replica.log();
+        // What a node has dropped before it knew that it was committed is told by another read, when it knows.
+        if start > log.start && start <= log.durable && start <= replica.committed() {
+            self.take(now, partition, Input::Retained(start), &[]);
         }
     }
 

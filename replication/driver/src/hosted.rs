@@ -310,7 +310,9 @@ mod tests {
             written: Offset::ZERO,
             history: History::default(),
         };
-        let restored = Restored { promise: None, log, newest_epoch: Epoch::default(), was_led: false };
+        let committed = log.start;
+        let newest_epoch = Epoch::default();
+        let restored = Restored { promise: None, log, committed, newest_epoch, was_led: false };
         let replica = Replica::start(NodeId::new(0), Life(1), config, restored, &mut Vec::new());
         let log = store.log(partition, LogConfig::default());
         Hosted::new(replica, (log, History::default()), Default::default(), Duration::ZERO)

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use heddle_log_store::{Disk, Log, ReadError, StorageError};
+use heddle_proto::batch::BatchHeader;
 use heddle_proto::ids::{Offset, TopicPartition};
 
 use crate::connection::Peer;
@@ -78,7 +79,9 @@ pub enum Done {
         /// From where, and up to where at most.
         range: (Offset, Offset),
         /// The batches.
-        batches: Result<Vec<Bytes>, ReadError>,
+        batches: Vec<Bytes>,
+        /// Where whole batches begin now, if that is behind what was to be read: retention or a request has removed what came before.
+        begin: Option<Offset>,
     },
 }
 
@@ -117,10 +120,30 @@ impl<D: Disk> Job<D> {
                 _ => Ok(Done::Flushed),
             },
             Job::Read(read) => {
-                let ReadJob { peer, connection, partition, ticket, log, from, upto, bytes_max } = read;
-                let batches = log.read(from, upto, bytes_max).await;
-                Ok(Done::Read { peer, connection, partition, ticket, range: (from, upto), batches })
+                let (batches, begin) = read.read().await;
+                let ReadJob { peer, connection, partition, ticket, from, upto, .. } = read;
+                Ok(Done::Read { peer, connection, partition, ticket, range: (from, upto), batches, begin })
             }
         }
+    }
+}
+
+impl<D: Disk> ReadJob<D> {
+    /// See [`Done::Read`]. Why nothing can be read does not matter: damage is told by the log, and the rest passes.
+    async fn read(&self) -> (Vec<Bytes>, Option<Offset>) {
+        match self.log.read(self.from, self.upto, self.bytes_max).await {
+            Ok(batches) => (batches, None),
+            Err(ReadError::OutOfRange { start, .. }) if self.from < start => self.read_first(start).await,
+            Err(_) => (Vec::new(), None),
+        }
+    }
+
+    /// A request may have moved the start into a batch, which is there as a whole still.
+    async fn read_first(&self, start: Offset) -> (Vec<Bytes>, Option<Offset>) {
+        let end = self.log.positions().written;
+        let Ok(batches) = self.log.read(start, end, self.bytes_max).await else { return (Vec::new(), None) };
+        let first = batches.first().and_then(|batch| BatchHeader::parse(batch).ok());
+        let begin = first.map_or(start, |header| start.min(header.base_offset));
+        if begin == self.from { (batches, None) } else { (Vec::new(), Some(begin)) }
     }
 }

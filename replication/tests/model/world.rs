@@ -410,7 +410,8 @@ impl World {
         let end = Offset::new(node.log.len() as i64);
         let log =
             LogView { start, durable: end, written: end, history: history_of(&node.log, node.disk_start) };
-        let restored = Restored { promise: node.disk_promise, log, newest_epoch, was_led };
+        let committed = log.start;
+        let restored = Restored { promise: node.disk_promise, log, committed, newest_epoch, was_led };
         let config = Config { hold: instance.hold, catch_up_records_max: 8, rules: instance.rules };
         let mut outputs = Vec::new();
         node.machine = Some(Replica::start(node_id(index), node.life, config, restored, &mut outputs));

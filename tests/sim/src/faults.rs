@@ -229,7 +229,7 @@ impl Faults {
         }
     }
 
-    /// Retention, on one replica alone: between two batches, as a driver wants it.
+    /// Retention between two batches, or a request that deletes a part of one, on one replica alone.
     fn trim(&mut self, index: usize, cluster: &mut Cluster) {
         let Some(partition) = self.random.pick(&cluster.partitions) else { return };
         let node = &mut cluster.nodes[index];
@@ -242,8 +242,11 @@ impl Faults {
         let Some((start, safe)) = known else { return };
         let acked = &cluster.clients.views[&partition].acked;
         let within = |base: &Offset| *base > start && *base <= safe;
-        let boundaries: Vec<Offset> = acked.iter().map(|acked| acked.base).filter(within).collect();
-        if let Some(before) = self.random.pick(&boundaries) {
+        let mut starts: Vec<Offset> = acked.iter().map(|acked| acked.base).filter(within).collect();
+        if self.random.chance(500_000) {
+            starts = starts.iter().map(|base| base.plus(1)).filter(within).collect();
+        }
+        if let Some(before) = self.random.pick(&starts) {
             node.trim(partition, before);
         }
     }

@@ -389,16 +389,7 @@ impl Up {
             self.follow(clock, id, plan);
             cx.waker().wake_by_ref();
         }
-        for (partition, start) in take_ready(&mut self.trimmings, cx) {
-            let mut driver = self.driver.borrow_mut();
-            let known = driver.replica(partition).map(|replica| (replica.committed(), replica.log().durable));
-            if let (Ok(start), Some((committed, durable))) = (start, known)
-                && start <= committed
-                && start <= durable
-            {
-                driver.retained(clock, partition, start);
-            }
-        }
+        take_ready(&mut self.trimmings, cx); // the driver comes upon what they did
         let read = take_ready(&mut self.readings, cx);
         self.read.extend(read);
         Ok(())
