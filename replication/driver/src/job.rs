@@ -140,7 +140,7 @@ impl<D: Disk> ReadJob<D> {
 
     /// A request may have moved the start into a batch, which is there as a whole still.
     async fn read_first(&self, start: Offset) -> (Vec<Bytes>, Option<Offset>) {
-        let end = self.log.positions().written;
+        let end = if start < self.upto { self.upto } else { self.log.positions().written };
         let Ok(batches) = self.log.read(start, end, self.bytes_max).await else { return (Vec::new(), None) };
         let first = batches.first().and_then(|batch| BatchHeader::parse(batch).ok());
         let begin = first.map_or(start, |header| start.min(header.base_offset));

@@ -399,6 +399,37 @@ impl Pair {
     }
 }
 
+#[test]
+fn a_read_from_before_the_start_says_where_whole_batches_begin() {
+    let pair = Pair::new();
+    for _ in 0..4 {
+        let mut builder = BatchBuilder::new(Compression::None);
+        (0..2).for_each(|_| builder.push(Timestamp::new(1), None, Some(b"value"), &[]).unwrap());
+        let mut batch = builder.build().unwrap();
+        batch::assign(&mut batch, pair.log.positions().written, Epoch::new(1));
+        let header = BatchHeader::parse(&batch).unwrap();
+        pair.log.append(batch.freeze(), &header).unwrap();
+    }
+    run(&pair.disk, &pair.logs, pair.disk.sleep(Duration::from_secs(4)));
+    let read = |from, upto| {
+        let (peer, partition, log) = (Pair::peer(), pair.partition, pair.log.clone());
+        let (from, upto) = (Offset::new(from), Offset::new(upto));
+        let job = ReadJob { peer, connection: 1, partition, ticket: 1, log, from, upto, bytes_max: 1 << 20 };
+        let done = run(&pair.disk, &pair.logs, Job::Read(job).run()).unwrap();
+        let Done::Read { batches, begin, .. } = done else { panic!("{done:?}") };
+        let ends = batches.iter().map(|batch| BatchHeader::parse(batch).unwrap().next_offset().get());
+        (ends.collect::<Vec<_>>(), begin.map(Offset::get))
+    };
+    assert_eq!(read(0, 8), (vec![2, 4, 6, 8], None));
+    run(&pair.disk, &pair.logs, pair.log.delete_records(Offset::new(3))).unwrap();
+    assert_eq!(pair.log.begin(), Offset::ZERO, "of the segment, which is there still");
+    assert_eq!(read(0, 8), (vec![], Some(2)), "the batch that holds the start");
+    assert_eq!(read(0, 2), (vec![], Some(2)), "all that was wanted is gone");
+    assert_eq!(read(2, 6), (vec![4, 6], None), "that batch as a whole, and no more than was wanted");
+    run(&pair.disk, &pair.logs, pair.log.delete_records(Offset::new(8))).unwrap();
+    assert_eq!(read(2, 8), (vec![], Some(8)), "nothing is left");
+}
+
 /// Long enough for a group of the WAL, not for a log that is patient.
 const SOON: Duration = Duration::from_millis(20);
 
