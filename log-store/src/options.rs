@@ -36,9 +36,12 @@ pub struct Options {
     /// what a small durable write waits behind: one of 256 KiB at a time leaves it 0.3 ms at the 99th percentile where eight of
     /// 512 KiB make it 2.5 ms, and still writes 1.9 GB/s where those write 2.8.
     pub background_io_bytes_max: usize,
-    /// Such writes of the whole core in flight at once, and such reads of one reader. A device that takes requests one after another
-    /// makes a small durable write wait for all that came before it, three times: for its data, its inode, and the flush.
+    /// Such writes of the whole core in flight at once. A device that takes requests one after another makes a small durable write
+    /// wait for all that came before it, three times: for its data, its inode, and the flush.
     pub background_ios_in_flight_max: usize,
+    /// Such reads of one reader in flight at once. A reader of everything gets 1.26 GB/s with one, 1.55 with two, 1.80 with four and
+    /// no more with eight of 512 KiB; where one reads at a time, producers do not feel the difference.
+    pub read_ios_in_flight_max: usize,
     /// A partition with this many undrained bytes is drained in the background.
     pub drain_bytes: usize,
     /// Most bytes one drain moves before it makes them durable.
@@ -109,6 +112,7 @@ impl Default for Options {
             io_in_flight_max: 8,
             background_io_bytes_max: 256 * KIB,
             background_ios_in_flight_max: 1,
+            read_ios_in_flight_max: 4,
             drain_bytes: MIB,
             drain_bytes_max: 16 * MIB,
             drains_in_flight_max: 32,
@@ -173,6 +177,7 @@ impl Options {
             (self.io_in_flight_max > 0, "io_in_flight_max must not be 0"),
             (is_blocks(self.background_io_bytes_max), "background_io_bytes_max must be a multiple of 4096"),
             (self.background_ios_in_flight_max > 0, "background_ios_in_flight_max must not be 0"),
+            (self.read_ios_in_flight_max > 0, "read_ios_in_flight_max must not be 0"),
             (self.index_interval_bytes > 0, "index_interval_bytes must not be 0"),
             (self.open_files_max > 0, "open_files_max must not be 0"),
             (is_blocks(self.compaction_io_bytes), "compaction_io_bytes must be a multiple of 4096"),

@@ -139,6 +139,26 @@ fn a_patient_log_waits_for_more_while_there_is_memory_and_then_drains_without_a_
 }
 
 #[test]
+fn a_flushed_log_that_is_patient_keeps_nothing_in_memory_for_long() {
+    let mut world = World::new(4, tiny(), 1);
+    let sync = SyncMode::Flush { after: Duration::from_secs(3600), bytes: 1 << 30 };
+    let log = world.log(partition(0), LogConfig { sync, ..LogConfig::default() });
+    let write = || {
+        let (batch, header) = make_batch(log.positions().written, 0, 1, 100, 5);
+        log.append(batch, &header).unwrap();
+    };
+    write();
+    world.wait(Duration::from_millis(200));
+    assert_eq!(log.positions().durable, Offset::ZERO);
+    log.set_patient(true);
+    world.wait(Duration::from_millis(150));
+    assert_eq!(log.positions().durable, log.positions().written, "what was there before, too");
+    write();
+    world.wait(Duration::from_millis(150));
+    assert_eq!(log.positions().durable, log.positions().written);
+}
+
+#[test]
 fn records_are_found_by_time_in_memory_and_on_disk() {
     let mut world = World::new(5, tiny(), 1);
     let log = world.log(partition(0), config());

@@ -20,7 +20,8 @@ use crate::types::{Cut, Damage, LogConfig, LogId, LogPositions, SyncMode};
 
 /// How batches become durable that nobody waits for: few large writes, since each sync of a file holds up those of all others
 /// on the device; and soon enough that a log which is waited for again has little left to write.
-const PATIENT_SYNC: SyncMode = SyncMode::Flush { after: Duration::from_millis(100), bytes: 4 << 20 };
+const PATIENT_AFTER: Duration = Duration::from_millis(100);
+const PATIENT_BYTES: u64 = 4 << 20;
 
 /// Where a partition's newest durable state record is.
 #[derive(Copy, Clone, Debug, Default)]
@@ -181,9 +182,9 @@ impl LogInner {
         self.config.set(config);
     }
 
-    /// Returns whether that is news.
+    /// Returns what it was before.
     pub(crate) fn set_patient(&self, patient: bool) -> bool {
-        self.patient.replace(patient) != patient
+        self.patient.replace(patient)
     }
 
     /// See [`crate::Log::set_patient`].
@@ -194,8 +195,11 @@ impl LogInner {
     /// How appended batches become durable for now.
     pub(crate) fn sync(&self) -> SyncMode {
         match self.config.get().sync {
-            SyncMode::Wal if self.patient.get() => PATIENT_SYNC,
-            sync => sync,
+            sync if !self.patient.get() => sync,
+            SyncMode::Wal => SyncMode::Flush { after: PATIENT_AFTER, bytes: PATIENT_BYTES },
+            SyncMode::Flush { after, bytes } => {
+                SyncMode::Flush { after: after.min(PATIENT_AFTER), bytes: bytes.min(PATIENT_BYTES) }
+            }
         }
     }
 

@@ -83,10 +83,9 @@ impl<D: Disk> Log<D> {
     }
 
     /// Whether nobody waits for what is appended from now on, as where a replica catches up with what others have committed:
-    /// then it becomes durable in large pieces and within 100 ms, and disturbs others less. Without effect on a log whose
-    /// configuration has it flushed anyway.
+    /// then it becomes durable in large pieces and within 100 ms, and disturbs others less.
     pub fn set_patient(&self, patient: bool) {
-        if self.inner.set_patient(patient) && matches!(self.inner.config().sync, SyncMode::Wal) {
+        if self.store.set_patient(&self.inner, patient) {
             self.sync_has_changed();
         }
     }

@@ -285,7 +285,7 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         let Some(file) = self.segment_file(base, cursor.version).await? else { return Ok(()) };
-        let io = (options.background_io_bytes_max, options.background_ios_in_flight_max);
+        let io = (options.background_io_bytes_max, options.read_ios_in_flight_max);
         let next = NextWindow::load(file, io, start, left + BLOCK_BYTES, cursor.ahead_bytes, data_end);
         cursor.next = Some(cursor::start(Box::pin(next)));
         cursor.ahead_bytes = (cursor.ahead_bytes * 2).min(options.read_ahead_bytes_max);

@@ -117,13 +117,12 @@ impl<D: Disk> Store<D> {
     }
 
     fn start_due_flushes(&self, now: Duration) {
-        let is_filling = self.is_filling();
         loop {
             let due = self
                 .flushes
                 .borrow_mut()
                 .first_entry()
-                .filter(|entry| is_filling || entry.key().0 <= now)
+                .filter(|entry| entry.key().0 <= now)
                 .map(|e| e.remove());
             let Some(log) = due else { return };
             log.flush_at.set(None);

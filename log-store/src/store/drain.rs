@@ -434,7 +434,8 @@ impl<D: Disk> Store<D> {
             }
         };
         let awaited = matches!(log.sync(), SyncMode::Flush { .. }) && log.drained() < log.flush_target.get();
-        dirty >= enough || (awaited && dirty > 0)
+        let is_early = log.is_patient() && self.is_behind();
+        dirty >= enough || ((awaited || is_early) && dirty > 0)
     }
 }
 

@@ -212,10 +212,10 @@ impl<D: Disk> LogStore<D> {
         self.store.has_room(bytes)
     }
 
-    /// Whether more of the memory for undrained batches is used than drains that keep up leave used: who can make those wait that
-    /// are in no hurry does it now. [`crate::Hooks::budget_freed`] tells when that may have changed.
-    pub fn is_filling(&self) -> bool {
-        self.store.is_filling()
+    /// Whether logs that are patient ([`crate::Log::set_patient`]) use more than their part of the memory for undrained batches: who
+    /// can make their senders wait does it now. [`crate::Hooks::budget_freed`] tells when that may have changed.
+    pub fn is_behind(&self) -> bool {
+        self.store.is_behind()
     }
 
     /// Whether little of the memory for undrained batches is left: who can make others wait before they send does it now.

@@ -71,6 +71,8 @@ pub(crate) struct Store<D: Disk> {
     pub(crate) flushes: RefCell<BTreeMap<(Duration, LogId), Rc<LogInner>>>,
     clean: RefCell<VecDeque<CleanRun>>,
     pub(crate) dirty_bytes: Cell<usize>,
+    /// Those of them in logs that are patient.
+    patient_bytes: Cell<usize>,
     cache_bytes: Cell<usize>,
     pub(crate) free_bytes: Cell<u64>,
     pub(crate) disk_full: Cell<bool>,
@@ -120,6 +122,7 @@ impl<D: Disk> Store<D> {
             flushes: RefCell::default(),
             clean: RefCell::default(),
             dirty_bytes: Cell::default(),
+            patient_bytes: Cell::default(),
             cache_bytes: Cell::default(),
             free_bytes: Cell::new(u64::MAX),
             disk_full: Cell::default(),
@@ -225,15 +228,23 @@ impl<D: Disk> Store<D> {
         }
     }
 
-    /// Makes sure that a flushed log is drained in time.
+    /// Makes sure that a flushed log is drained in time, which may be sooner than when it was armed.
     pub(crate) fn arm_flush(&self, log: &Rc<LogInner>) {
         let SyncMode::Flush { after, .. } = log.sync() else { return };
-        if log.flush_at.get().is_none() && log.dirty_bytes.get() > 0 {
-            let at = self.disk.now() + after;
-            log.flush_at.set(Some(at));
-            self.flushes.borrow_mut().insert((at, log.id), log.clone());
-            self.background_event.notify();
+        if log.dirty_bytes.get() == 0 {
+            return;
         }
+        let (at, armed) = (self.disk.now() + after, log.flush_at.get());
+        if armed.is_some_and(|armed| armed <= at) {
+            return;
+        }
+        let mut flushes = self.flushes.borrow_mut();
+        if let Some(armed) = armed {
+            flushes.remove(&(armed, log.id));
+        }
+        log.flush_at.set(Some(at));
+        flushes.insert((at, log.id), log.clone());
+        self.background_event.notify();
     }
 
     /// Everything below `upto` is on stable storage.
@@ -248,14 +259,30 @@ impl<D: Disk> Store<D> {
     }
 
     pub(crate) fn add_dirty(&self, log: &LogInner, bytes: usize) {
-        log.dirty_bytes.set(log.dirty_bytes.get() + bytes);
-        self.dirty_bytes.set(self.dirty_bytes.get() + bytes);
+        self.set_dirty(log, log.dirty_bytes.get() + bytes);
+    }
+
+    fn set_dirty(&self, log: &LogInner, bytes: usize) {
+        let before = log.dirty_bytes.replace(bytes);
+        self.dirty_bytes.set(self.dirty_bytes.get() + bytes - before);
+        if log.is_patient() {
+            self.patient_bytes.set(self.patient_bytes.get() + bytes - before);
+        }
+    }
+
+    /// Returns whether that is news.
+    pub(crate) fn set_patient(&self, log: &LogInner, patient: bool) -> bool {
+        if log.set_patient(patient) == patient {
+            return false;
+        }
+        let (bytes, all) = (log.dirty_bytes.get(), self.patient_bytes.get());
+        self.patient_bytes.set(if patient { all + bytes } else { all - bytes });
+        true
     }
 
     /// `bytes` of the log up to `upto` have been drained and become a cache.
     pub(crate) fn make_clean(&self, log: &Rc<LogInner>, upto: Offset, bytes: usize) {
-        log.dirty_bytes.set(log.dirty_bytes.get() - bytes);
-        self.dirty_bytes.set(self.dirty_bytes.get() - bytes);
+        self.set_dirty(log, log.dirty_bytes.get() - bytes);
         self.cache_bytes.set(self.cache_bytes.get() + bytes);
         self.clean.borrow_mut().push_back(CleanRun { log: log.clone(), upto });
         self.evict();
@@ -279,10 +306,9 @@ impl<D: Disk> Store<D> {
 
     /// So many undrained and drained bytes of the log are no longer in memory.
     pub(crate) fn forget_bytes(&self, log: &LogInner, dirty: usize, clean: usize) {
-        log.dirty_bytes.set(log.dirty_bytes.get() - dirty);
+        self.set_dirty(log, log.dirty_bytes.get() - dirty);
         let pending = log.tail.borrow().from(log.joined()).map(|batch| batch.len()).sum();
         log.pending_bytes.set(pending);
-        self.dirty_bytes.set(self.dirty_bytes.get() - dirty);
         self.cache_bytes.set(self.cache_bytes.get() - clean);
     }
 
@@ -291,8 +317,8 @@ impl<D: Disk> Store<D> {
         let clean = log.tail.borrow_mut().evict(log.drained());
         self.cache_bytes.set(self.cache_bytes.get() - clean);
         let dirty = log.tail.borrow_mut().evict(log.positions().written);
-        self.dirty_bytes.set(self.dirty_bytes.get() - dirty);
-        log.dirty_bytes.set(0);
+        debug_assert_eq!(dirty, log.dirty_bytes.get(), "what is not drained is in memory");
+        self.set_dirty(log, 0);
         log.pending_bytes.set(0);
         self.wal.borrow_mut().forget(log.id);
         self.segment_files.remove_log(log.id);
@@ -317,9 +343,15 @@ impl<D: Disk> Store<D> {
         dirty == 0 || dirty + bytes <= self.options.dirty_bytes_max
     }
 
-    /// Whether more than a quarter of the budget is used: drains are behind. What waits for a time to be flushed is drained now.
+    /// Whether more than a quarter of the budget is used.
     pub(crate) fn is_filling(&self) -> bool {
         self.dirty_bytes.get() > self.options.dirty_bytes_max / 4
+    }
+
+    /// Whether logs that are patient use more than a quarter of the budget. That ends without anybody's doing, whatever all the
+    /// others use: each of them is drained within the time for it.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.patient_bytes.get() > self.options.dirty_bytes_max / 4
     }
 
     /// Whether more than three quarters of the budget are used. Draining is in haste from half of it on, so that this ends

@@ -34,6 +34,7 @@ pub fn tiny() -> Options {
         io_in_flight_max: 3,
         background_io_bytes_max: 8 << 10,
         background_ios_in_flight_max: 2,
+        read_ios_in_flight_max: 2,
         drain_bytes: 24 << 10,
         drain_bytes_max: 32 << 10,
         drains_in_flight_max: 2,

@@ -583,7 +583,7 @@ impl<D: Disk> Driver<D> {
             Room::ForAll
         } else if self.store.is_pressed() {
             Room::None
-        } else if self.store.is_filling() {
+        } else if self.store.is_behind() {
             Room::ForHot
         } else {
             Room::ForAll

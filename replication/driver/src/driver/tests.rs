@@ -139,12 +139,7 @@ fn peers_are_told_what_was_taken_when_there_is_room_for_more() {
     let logs = store(&disk, RecoveredPartitions::new());
     let partition = |index| TopicPartition::new(TopicId::new([1; 16]), PartitionIndex::new(index));
     let log = logs.log(partition(0), LogConfig::default());
-    for offset in 0..80 {
-        let mut batch = large_batch();
-        batch::assign(&mut batch, Offset::new(offset), Epoch::new(1));
-        let header = BatchHeader::parse(&batch).unwrap();
-        log.append(batch.freeze(), &header).unwrap();
-    }
+    (0..80).for_each(|_| append_to(&log));
     let batch = large_batch().freeze();
     let mut driver = driver(disk.clone(), logs.clone());
     driver.options.stream = SMALL;
@@ -166,8 +161,8 @@ fn who_leads_no_more_sends_no_more_records() {
     pair.grant(0, 1);
     let (epoch, life, zero) = (Epoch::new(1), Life(1), Offset::ZERO);
     let join = Join { epoch, life, start: zero, end: zero, committed: zero, history: History::default() };
-    pair.hear(Message::Join(join), Vec::new());
-    pair.hear(Message::Ack { epoch, life, written: zero, held: None }, Vec::new());
+    pair.hear(Message::Join(join));
+    pair.hear(Message::Ack { epoch, life, written: zero, held: None });
     (0..20).for_each(|_| pair.produce());
     let appends = |driver: &mut Driver<MemoryDisk>| {
         let said = driver.flush_to(Duration::ZERO, Pair::peer()).map_or(Vec::new(), |frame| frame.said);
@@ -334,6 +329,13 @@ fn a_peer_that_has_restarted_gets_a_new_connection() {
     assert_eq!(number_after(1, 3), second, "that life is over");
 }
 
+fn append_to(log: &Log<MemoryDisk>) {
+    let mut batch = large_batch();
+    batch::assign(&mut batch, log.positions().written, Epoch::new(1));
+    let header = BatchHeader::parse(&batch).unwrap();
+    log.append(batch.freeze(), &header).unwrap();
+}
+
 /// A driver with one replica, and another on node 1.
 struct Pair {
     disk: MemoryDisk,
@@ -366,27 +368,36 @@ impl Pair {
     }
 
     /// Node 1 says something.
-    fn hear(&mut self, message: Message, batches: Vec<Bytes>) {
-        let said = vec![Said { partition: self.partition, message, batches }];
-        let connection = connection::number_in(Life(1), 1);
-        self.driver.receive(Duration::ZERO, Self::peer(), Frame { connection, taken: None, said });
+    fn hear(&mut self, message: Message) {
+        self.hear_said(Said { partition: self.partition, message, batches: Vec::new() });
+    }
+
+    fn hear_said(&mut self, said: Said) {
+        let frame = Frame { connection: connection::number_in(Life(1), 1), taken: None, said: vec![said] };
+        self.driver.receive(Duration::ZERO, Self::peer(), frame);
     }
 
     /// Node 1 sends a record at offset 0 as the leader of epoch 1.
     fn hear_record(&mut self, committed: i64) {
+        self.hear_record_of(self.partition, committed);
+    }
+
+    fn hear_record_of(&mut self, partition: TopicPartition, committed: i64) {
         let (epoch, life, history) = (Epoch::new(1), Life(1), History::default());
         let (from, upto, committed) = (Offset::ZERO, Offset::new(1), Offset::new(committed));
         let mut batch = large_batch();
         batch::assign(&mut batch, from, epoch);
         let message = Message::Append { epoch, life, from, upto, history, committed };
-        self.hear(message, vec![batch.freeze()]);
+        self.hear_said(Said { partition, message, batches: vec![batch.freeze()] });
+    }
+
+    /// What of its records node 1 is told now to have been taken, in bytes of all so far.
+    fn taken_bytes(&mut self) -> Option<u64> {
+        Some(self.driver.flush_to(Duration::ZERO, Self::peer())?.taken?.1)
     }
 
     fn append(&self) {
-        let mut batch = large_batch();
-        batch::assign(&mut batch, self.log.positions().written, Epoch::new(1));
-        let header = BatchHeader::parse(&batch).unwrap();
-        self.log.append(batch.freeze(), &header).unwrap();
+        append_to(&self.log);
     }
 
     fn produce(&mut self) {
@@ -454,20 +465,40 @@ fn records_that_others_have_long_committed_wait_for_a_large_write_and_no_others_
 fn who_is_far_behind_waits_when_memory_fills_and_who_keeps_up_does_not() {
     let mut pair = Pair::new();
     pair.grant(1, 1);
-    (0..30).for_each(|_| pair.append()); // more than a quarter of the memory
+    let keeps_up = TopicPartition::new(TopicId::new([2; 16]), PartitionIndex::new(0));
+    let log = pair.logs.log(keeps_up, LogConfig::default());
+    pair.driver.add(Duration::ZERO, placement(keeps_up, pair.nodes.clone()), log);
+    pair.driver.granted(Duration::ZERO, keeps_up, led_by(1, 1, pair.nodes.clone()));
     let batch_bytes = large_batch().len() as u64;
-    let taken = |pair: &mut Pair| Some(pair.driver.flush_to(Duration::ZERO, Pair::peer())?.taken?.1);
+    (0..30).for_each(|_| pair.append()); // more than a quarter of the memory
     pair.hear_record(100);
     pair.hear_record(100);
-    assert_eq!(taken(&mut pair), None, "far behind");
-    pair.hear_record(11);
-    assert_eq!(taken(&mut pair), Some(batch_bytes), "keeps up");
+    assert_eq!(pair.taken_bytes(), None, "far behind");
+    pair.hear_record_of(keeps_up, 11);
+    assert_eq!(pair.taken_bytes(), Some(batch_bytes), "keeps up");
     pair.hear_record(100);
-    assert_eq!(taken(&mut pair), None, "far behind again");
+    assert_eq!(pair.taken_bytes(), None, "far behind still");
     run(&pair.disk, &pair.logs, pair.disk.sleep(Duration::from_secs(4)));
-    assert_eq!(taken(&mut pair), Some(4 * batch_bytes), "there is room again");
+    assert_eq!(pair.taken_bytes(), Some(4 * batch_bytes), "there is room again");
     pair.hear_record(100);
-    assert_eq!(taken(&mut pair), Some(5 * batch_bytes), "and there was");
+    assert_eq!(pair.taken_bytes(), Some(5 * batch_bytes), "and there was");
+}
+
+#[test]
+fn what_clients_write_elsewhere_does_not_keep_a_replica_from_catching_up() {
+    let mut pair = Pair::new();
+    pair.grant(1, 1);
+    let other = TopicPartition::new(TopicId::new([2; 16]), PartitionIndex::new(0));
+    let other = pair.logs.log(other, LogConfig::default());
+    (0..45).for_each(|_| append_to(&other)); // nearly half of the memory, and it stays that
+    let batch_bytes = large_batch().len() as u64;
+    pair.hear_record(100);
+    assert_eq!(pair.taken_bytes(), Some(batch_bytes));
+    (0..15).for_each(|_| pair.append()); // less than a quarter, and more than half of one
+    pair.log.set_patient(false);
+    pair.log.set_patient(true);
+    pair.hear_record(100);
+    assert_eq!(pair.taken_bytes(), Some(2 * batch_bytes), "it counts what it has itself, once");
 }
 
 #[test]
