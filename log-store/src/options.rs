@@ -68,6 +68,9 @@ pub struct Options {
     pub read_ahead_bytes_max: usize,
     /// Sequential disk readers remembered, whole core.
     pub read_cursors_max: usize,
+    /// Memory of what was read for them, what a slow client has not taken included, whole core. Beyond it nothing is read ahead,
+    /// and a reader gets what it asks for and no more.
+    pub read_bytes_max: usize,
     /// Segment files grow on disk by at most this much at a time.
     pub preallocate_bytes_max: u64,
     /// A partition's state record is written again after so many drained bytes.
@@ -126,6 +129,7 @@ impl Default for Options {
             read_ahead_bytes_min: 128 * KIB,
             read_ahead_bytes_max: 2 * MIB, // twice per remembered reader: one window in use, one on its way
             read_cursors_max: 24,
+            read_bytes_max: 96 * MIB,
             preallocate_bytes_max: 32 * MIB as u64,
             state_interval_bytes: 16 * MIB as u64,
             snapshot_bytes_max: 64 * KIB,

@@ -159,6 +159,36 @@ fn a_flushed_log_that_is_patient_keeps_nothing_in_memory_for_long() {
 }
 
 #[test]
+fn readers_that_keep_what_they_get_pin_little_more_than_that() {
+    const READERS: usize = 20;
+    let read_bytes_max = 48 << 10;
+    let mut world = World::new(5, Options { read_bytes_max, read_cursors_max: READERS, ..tiny() }, 1);
+    for _ in 0..4 {
+        append(&world, 0, 100, 1000);
+        world.wait(Duration::from_secs(5)); // all of it is in segments
+    }
+    let log = world.log(partition(0), config());
+    let kept = world.run(async move {
+        let mut kept = Vec::new();
+        for reader in 0..READERS as i64 {
+            for step in 0..12 {
+                let from = Offset::new(reader * 15 + step);
+                let mut found = log.read(from, log.positions().written, 1000).await.unwrap();
+                if step == 11 {
+                    kept.append(&mut found);
+                }
+            }
+        }
+        kept
+    });
+    let used = || world.nodes[0].store.stats().read_bytes;
+    assert_eq!(kept.len(), READERS);
+    assert!(used() <= read_bytes_max + READERS * (8 << 10), "{} bytes", used());
+    drop(kept);
+    assert!(used() <= read_bytes_max + (32 << 10), "{} bytes", used());
+}
+
+#[test]
 fn records_are_found_by_time_in_memory_and_on_disk() {
     let mut world = World::new(5, tiny(), 1);
     let log = world.log(partition(0), config());

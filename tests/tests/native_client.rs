@@ -491,7 +491,7 @@ fn slow_subscribers_do_not_fill_the_broker() {
         })
         .collect();
     let grown = grown_when_quiet(&broker, before, "push_bytes");
-    assert!(grown < 300 << 20, "{SUBSCRIBERS} subscribers that read nothing cost {} MiB", grown >> 20);
+    assert!(grown < 160 << 20, "{SUBSCRIBERS} subscribers that read nothing cost {} MiB", grown >> 20);
     drop(slow);
 }
 
@@ -510,6 +510,6 @@ fn pipelined_fetches_do_not_fill_the_broker() {
         slow.tell(correlation, &fetch, &[]);
     }
     let grown = grown_when_quiet(&broker, before, "fetch_bytes");
-    assert!(grown < 300 << 20, "{FETCHES} fetches whose replies nobody reads cost {} MiB", grown >> 20);
+    assert!(grown < 160 << 20, "{FETCHES} fetches whose replies nobody reads cost {} MiB", grown >> 20);
     drop(slow);
 }

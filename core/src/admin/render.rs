@@ -166,6 +166,11 @@ pub fn store_samples(stats: &Stats) -> Vec<Sample> {
         ("log_dirty_bytes", "Bytes of batches not drained yet", stats.dirty_bytes as u64),
         ("log_cache_bytes", "Bytes of drained batches kept in memory", stats.cache_bytes as u64),
         (
+            "log_read_bytes",
+            "Bytes of memory with what was read from disk for consumers",
+            stats.read_bytes as u64,
+        ),
+        (
             "log_wal_used_bytes",
             "Bytes of the write-ahead log that a restart would read",
             stats.wal_used_bytes,

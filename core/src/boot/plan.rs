@@ -171,6 +171,7 @@ impl Plan {
             direct_drain_bytes: config.direct_drain_bytes as usize,
             dirty_bytes_max: config.dirty_bytes() as usize,
             cache_bytes_max: config.cache_bytes() as usize,
+            read_bytes_max: config.read_bytes() as usize,
             reserve_bytes: config.reserve_bytes,
             compaction_map_bytes_max: config.compaction_bytes() as usize,
             compaction_bytes_per_second: config.compaction_bytes_per_second,

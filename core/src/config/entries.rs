@@ -296,7 +296,7 @@ pub const ENTRIES: &[Entry] = &[
         "cache_percent",
         Kind::Count(1, 80),
         "40",
-        "Share of `memory_bytes` for the cache of recent batches.",
+        "Share of `memory_bytes` for consumers: three quarters of it for the cache of recent batches, one for what is read from disk for those who lag behind.",
     ),
     entry(
         CORES,

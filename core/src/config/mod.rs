@@ -33,6 +33,9 @@ use settings::Settings;
 /// Broker ids are `node_id * 1000 + core`, so a node has fewer cores than this.
 pub const CORES_PER_NODE_MAX: usize = 1000;
 
+/// What is read for those who lag behind may use one part in so many of the cache.
+const READ_DIVISOR: u64 = 4;
+
 /// Unit of direct I/O.
 const DISK_BLOCK_BYTES: u64 = 4096;
 
@@ -452,8 +455,17 @@ impl Config {
         self.topic_defaults.iter().map(|(name, value)| (name.as_str(), value.clone()))
     }
 
-    /// Bytes of the tail and read cache of one core.
+    /// Bytes of the cache of one core for recent batches.
     pub fn cache_bytes(&self) -> u64 {
+        self.all_cache_bytes() - self.read_bytes()
+    }
+
+    /// Bytes of the cache of one core for what is read for those who lag behind.
+    pub fn read_bytes(&self) -> u64 {
+        self.all_cache_bytes() / READ_DIVISOR
+    }
+
+    fn all_cache_bytes(&self) -> u64 {
         self.memory_bytes / 100 * u64::from(self.cache_percent)
     }
 
@@ -464,7 +476,8 @@ impl Config {
 
     /// Bytes of one core left for connections: frames in flight and unsent replies.
     pub fn connection_bytes(&self) -> u64 {
-        self.memory_bytes.saturating_sub(self.cache_bytes() + self.dirty_bytes() + self.compaction_bytes())
+        self.memory_bytes
+            .saturating_sub(self.all_cache_bytes() + self.dirty_bytes() + self.compaction_bytes())
     }
 
     /// Bytes of one core for compaction.

@@ -32,7 +32,8 @@ fn defaults_are_valid_and_as_documented() {
     assert_eq!(config.port_mode, PortMode::PerCore);
     assert_eq!(config.topic_defaults().count(), 0);
     assert_eq!(config.advertised_host(), "127.0.0.1");
-    assert!(config.cache_bytes() + config.dirty_bytes() + config.connection_bytes() <= config.memory_bytes);
+    let caches = config.cache_bytes() + config.read_bytes();
+    assert!(caches + config.dirty_bytes() + config.connection_bytes() <= config.memory_bytes);
 }
 
 #[test]

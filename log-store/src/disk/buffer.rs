@@ -9,15 +9,29 @@ use std::ops::Range;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
 use crate::codec::{BLOCK_BYTES, align_up};
 
+/// How much memory the buffers use that were made within it: those being filled, and those of which somebody holds a part,
+/// wherever that is.
+#[derive(Clone, Debug, Default)]
+pub struct ReadMemory(Arc<AtomicUsize>);
+
+impl ReadMemory {
+    /// So many bytes.
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Memory aligned for direct I/O, not initialised.
 struct Region {
     start: NonNull<u8>,
     layout: Layout,
+    memory: Option<ReadMemory>,
 }
 
 // SAFETY: a region is plain memory. It is written through the parts of one `ReadBuffer` only, and read only after that
@@ -28,8 +42,11 @@ unsafe impl Sync for Region {}
 
 impl Drop for Region {
     fn drop(&mut self) {
-        // SAFETY: allocated in `ReadBuffer::new` with this very layout, and nobody refers to it any more.
+        // SAFETY: allocated in `ReadBuffer::within` with this very layout, and nobody refers to it any more.
         unsafe { dealloc(self.start.as_ptr(), self.layout) }
+        if let Some(memory) = &self.memory {
+            memory.0.fetch_sub(self.layout.size(), Ordering::Relaxed);
+        }
     }
 }
 
@@ -49,12 +66,20 @@ pub struct Part {
 impl ReadBuffer {
     /// Room for at least `bytes`, a whole number of blocks.
     pub fn new(bytes: usize) -> Self {
+        Self::within(None, bytes)
+    }
+
+    /// The same, counted by `memory` until nobody holds any of it.
+    pub fn within(memory: Option<&ReadMemory>, bytes: usize) -> Self {
         let bytes = align_up(bytes.max(1) as u64) as usize;
         let layout = Layout::from_size_align(bytes, BLOCK_BYTES).expect("a block is a power of two");
         // SAFETY: the layout's size is not zero.
         let start = unsafe { alloc(layout) };
         let Some(start) = NonNull::new(start) else { handle_alloc_error(layout) };
-        Self { region: Arc::new(Region { start, layout }), filled: 0..0 }
+        if let Some(memory) = memory {
+            memory.0.fetch_add(bytes, Ordering::Relaxed);
+        }
+        Self { region: Arc::new(Region { start, layout, memory: memory.cloned() }), filled: 0..0 }
     }
 
     /// Size of the room, in bytes.

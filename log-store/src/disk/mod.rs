@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use heddle_proto::ids::Timestamp;
 
-pub use buffer::{Part, ReadBuffer};
+pub use buffer::{Part, ReadBuffer, ReadMemory};
 pub use memory::MemoryDisk;
 pub use ring::GlommioDisk;
 

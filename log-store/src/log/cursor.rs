@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use heddle_proto::ids::Offset;
 
+use crate::disk::ReadMemory;
 use crate::segment::scan::{NextWindow, Window};
 use crate::segment::walk::Walker;
 use crate::types::LogId;
@@ -47,15 +48,27 @@ impl Cursor {
     }
 }
 
-/// The most recent readers of one core. Each holds at most one window.
+/// The most recent readers of one core, and the memory of their windows.
 pub(crate) struct Cursors {
     recent: RefCell<VecDeque<Cursor>>,
     count_max: usize,
+    memory: ReadMemory,
+    bytes_max: usize,
 }
 
 impl Cursors {
-    pub(crate) fn new(count_max: usize) -> Self {
-        Self { recent: RefCell::default(), count_max }
+    pub(crate) fn new(count_max: usize, bytes_max: usize) -> Self {
+        Self { recent: RefCell::default(), count_max, memory: ReadMemory::default(), bytes_max }
+    }
+
+    /// What their windows use, those included of which a part is on its way to a client.
+    pub(crate) fn memory(&self) -> &ReadMemory {
+        &self.memory
+    }
+
+    /// Whether they use all they may: nothing more is read than what was asked for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.memory.bytes() >= self.bytes_max
     }
 
     /// Takes out the reader that stopped right before `from`.
@@ -68,7 +81,7 @@ impl Cursors {
     pub(crate) fn put(&self, cursor: Cursor) {
         let mut recent = self.recent.borrow_mut();
         recent.push_back(cursor);
-        while recent.len() > self.count_max {
+        while recent.len() > self.count_max || (self.is_full() && recent.len() > 1) {
             recent.pop_front();
         }
     }

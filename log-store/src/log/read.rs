@@ -247,8 +247,10 @@ impl<D: Disk> Log<D> {
         // A reader that asks for much at once gets it; one that reads on gets more each time.
         let options = &self.store.options;
         let asked = bounds.bytes_max.clamp(options.read_ahead_bytes_min, options.read_ahead_bytes_max);
-        let wanted = cursor.ahead_bytes.max(asked);
-        let window = Window::load(&*file, options, walker.position, bytes, wanted, data_end);
+        let is_full = self.store.cursors.is_full();
+        let wanted = if is_full { asked } else { cursor.ahead_bytes.max(asked) };
+        let memory = Some(self.store.cursors.memory());
+        let window = Window::load(&*file, options, memory, walker.position, bytes, wanted, data_end);
         cursor.window = window.await.map_err(|error| self.storage_error("read a segment of", error))?;
         add(&self.store.counters.disk_read_bytes, cursor.window.bytes.len() as u64);
         cursor.ahead_bytes = (wanted * 2).min(options.read_ahead_bytes_max);
@@ -281,12 +283,17 @@ impl<D: Disk> Log<D> {
         let is_steady = cursor.ahead_bytes == options.read_ahead_bytes_max;
         let is_due = is_steady || left <= cursor.window.bytes.len() / 2;
         let is_wanted = cursor.next.is_none() && left > 0 && is_due;
-        if !is_wanted || start >= data_end || !start.is_multiple_of(BLOCK_BYTES as u64) {
+        if !is_wanted
+            || self.store.cursors.is_full()
+            || start >= data_end
+            || !start.is_multiple_of(BLOCK_BYTES as u64)
+        {
             return Ok(());
         }
         let Some(file) = self.segment_file(base, cursor.version).await? else { return Ok(()) };
         let io = (options.background_io_bytes_max, options.read_ios_in_flight_max);
-        let next = NextWindow::load(file, io, start, left + BLOCK_BYTES, cursor.ahead_bytes, data_end);
+        let (memory, room) = (self.store.cursors.memory().clone(), left + BLOCK_BYTES);
+        let next = NextWindow::load(file, io, memory, start, room, cursor.ahead_bytes, data_end);
         cursor.next = Some(cursor::start(Box::pin(next)));
         cursor.ahead_bytes = (cursor.ahead_bytes * 2).min(options.read_ahead_bytes_max);
         Ok(())

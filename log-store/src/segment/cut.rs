@@ -29,7 +29,7 @@ pub(crate) async fn cut_file<D: Disk>(
             Step::Batch(..) => {}
             Step::More(bytes) => {
                 let wanted = options.read_ahead_bytes_max;
-                window = Window::load(file, options, walker.position, bytes, wanted, data_end).await?;
+                window = Window::load(file, options, None, walker.position, bytes, wanted, data_end).await?;
                 if window.end() < walker.position + bytes as u64 {
                     return Ok(None);
                 }

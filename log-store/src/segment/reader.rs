@@ -95,7 +95,7 @@ impl<'a, D: Disk> BatchReader<'a, D> {
         let (options, position) = (&self.store.options, self.walker.position);
         let wanted = options.compaction_io_bytes;
         let data_end = self.segment.data_bytes;
-        let window = Window::load(&*self.file, options, position, bytes, wanted, data_end).await;
+        let window = Window::load(&*self.file, options, None, position, bytes, wanted, data_end).await;
         let path = self.store.segment_path(self.log, self.segment.base);
         self.window = window.context("read", &path).map_err(Stop::Unreadable)?;
         add(self.pace.read_bytes, self.window.bytes.len() as u64);

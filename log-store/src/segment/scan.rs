@@ -12,7 +12,7 @@ use super::index::{Index, IndexEntry};
 use super::markers::PlacedMarker;
 use super::walk::{Step, View, Walker, find_drain};
 use crate::codec::{BLOCK_BYTES, align_up};
-use crate::disk::{DiskFile, ReadBuffer, read_parallel};
+use crate::disk::{DiskFile, ReadBuffer, ReadMemory, read_parallel};
 use crate::options::Options;
 
 /// A stretch of a segment in memory. Holds nothing past the end of data it was loaded with.
@@ -27,6 +27,7 @@ impl Window {
     pub(crate) async fn load<F: DiskFile>(
         file: &F,
         options: &Options,
+        memory: Option<&ReadMemory>,
         position: u64,
         bytes_min: usize,
         bytes_wanted: usize,
@@ -35,7 +36,7 @@ impl Window {
         let start = position - position % BLOCK_BYTES as u64;
         let wanted = (position - start) + bytes_min.max(bytes_wanted) as u64;
         let bytes = align_up(wanted).min(align_up(data_end.saturating_sub(start))) as usize;
-        let mut buffer = ReadBuffer::new(bytes);
+        let mut buffer = ReadBuffer::within(memory, bytes);
         let io = (options.io_bytes_max, options.io_in_flight_max);
         read_parallel(file, start, &mut buffer, 0, io).await?;
         buffer.truncate(bytes.min((data_end - start.min(data_end)) as usize));
@@ -75,6 +76,7 @@ impl NextWindow {
     pub(crate) async fn load<F: DiskFile>(
         file: Rc<F>,
         io: (usize, usize),
+        memory: ReadMemory,
         start: u64,
         room: usize,
         bytes_wanted: usize,
@@ -82,7 +84,7 @@ impl NextWindow {
     ) -> io::Result<Self> {
         let bytes = (bytes_wanted as u64).min(data_end.saturating_sub(start));
         let room = align_up(room as u64) as usize;
-        let mut buffer = ReadBuffer::new(room + bytes as usize);
+        let mut buffer = ReadBuffer::within(Some(&memory), room + bytes as usize);
         read_parallel(&*file, start, &mut buffer, room, io).await?;
         buffer.truncate(bytes as usize);
         Ok(Self { start, room, buffer })
@@ -202,7 +204,8 @@ impl<F: DiskFile> Scanner<'_, F> {
 
     async fn load(&mut self, position: u64, bytes: usize) -> io::Result<bool> {
         let wanted = self.options.read_ahead_bytes_max;
-        self.window = Window::load(self.file, self.options, position, bytes, wanted, self.data_end).await?;
+        self.window =
+            Window::load(self.file, self.options, None, position, bytes, wanted, self.data_end).await?;
         Ok(self.window.end() >= position + bytes as u64)
     }
 

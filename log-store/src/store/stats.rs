@@ -95,6 +95,8 @@ pub struct Stats {
     pub dirty_bytes: usize,
     /// Bytes of drained batches kept in memory.
     pub cache_bytes: usize,
+    /// Bytes of memory that hold what was read from disk, read ahead or not taken yet by whom it was read for.
+    pub read_bytes: usize,
     /// Bytes of WAL frames that recovery would have to read.
     pub wal_used_bytes: u64,
     /// WAL files on disk.

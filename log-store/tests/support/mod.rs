@@ -47,6 +47,7 @@ pub fn tiny() -> Options {
         read_ahead_bytes_min: 4 << 10,
         read_ahead_bytes_max: 32 << 10,
         read_cursors_max: 2,
+        read_bytes_max: 128 << 10,
         preallocate_bytes_max: 64 << 10,
         state_interval_bytes: 48 << 10,
         snapshot_bytes_max: 1 << 10,
