@@ -191,6 +191,15 @@ impl Nodes {
         }
     }
 
+    /// Waits until no replica lacks anything that its leader has, as each node says.
+    pub fn wait_until_level(&self) {
+        let lag = |broker: &Broker| broker.metrics().sum_with("stream_lag_records", &[]);
+        wait::until("every replica has what its leader has", || {
+            let lags: Option<Vec<f64>> = self.brokers.iter().map(lag).collect();
+            (lags?.iter().sum::<f64>() == 0.0).then_some(())
+        });
+    }
+
     /// What a partition of the topic holds by right: what was acknowledged, in its order.
     pub fn acknowledged(&self, partition: i32) -> Vec<String> {
         let is_there = |number: &usize| number % 30 % PARTITIONS as usize == partition as usize;

@@ -40,10 +40,7 @@ fn streams_and_cluster_are_seen_as_they_are() {
 
     nodes.brokers[2].resume();
     nodes.wait_until_whole();
-    wait::until("it has caught up", || {
-        let lags = nodes.brokers.iter().map(|it| it.metrics().sum_with("stream_lag_records", &[]).unwrap());
-        (lags.sum::<f64>() == 0.0).then_some(())
-    });
+    nodes.wait_until_level();
     wait::until("nothing lacks a replica", || {
         (sum(&nodes.brokers, "partitions_under_replicated") == 0.0).then_some(())
     });

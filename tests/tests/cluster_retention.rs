@@ -67,6 +67,7 @@ fn a_lost_disk_is_filled_up_from_where_the_log_begins_by_then() {
         end += BATCH;
         nodes.brokers[victim].restart();
         nodes.wait_until_whole();
+        nodes.wait_until_level();
         check(&nodes, start, end);
     }
     // What was filled up is whole by itself too.
