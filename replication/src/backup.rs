@@ -15,8 +15,10 @@ pub struct Backup {
     pub lossy: bool,
     /// What the primary said in its welcome; `None` until it has.
     pub greeting: Option<Greeting>,
+    /// The newest version of the in-sync set that it has heard of.
+    version: u32,
     /// The last acknowledgement sent.
-    acked: Option<(Offset, Option<Offset>)>,
+    acked: Option<(Offset, Option<Offset>, u32)>,
 }
 
 /// What a backup must hold before it counts.
@@ -29,9 +31,14 @@ pub struct Greeting {
 }
 
 impl Backup {
-    /// Begins to follow.
-    pub fn new(epoch: Epoch, primary: NodeId, lossy: bool) -> Backup {
-        Backup { epoch, primary, lossy, greeting: None, acked: None }
+    /// Begins to follow, where the in-sync set has this version.
+    pub fn new(epoch: Epoch, primary: NodeId, lossy: bool, version: u32) -> Backup {
+        Backup { epoch, primary, lossy, greeting: None, version, acked: None }
+    }
+
+    /// Takes note of a version of the in-sync set. The primary is to know that it did.
+    pub fn learn(&mut self, version: u32) {
+        self.version = self.version.max(version);
     }
 
     /// The next settling sends an acknowledgement, whether or not there is news.
@@ -41,10 +48,11 @@ impl Backup {
 
     /// The acknowledgement that is due, if it says anything new.
     pub fn due_ack(&mut self, life: Life, written: Offset, held: Option<Offset>) -> Option<Message> {
-        if self.acked == Some((written, held)) {
+        let (epoch, version) = (self.epoch, self.version);
+        if self.acked == Some((written, held, version)) {
             return None;
         }
-        self.acked = Some((written, held));
-        Some(Message::Ack { epoch: self.epoch, life, written, held })
+        self.acked = Some((written, held, version));
+        Some(Message::Ack { epoch, life, written, held, version })
     }
 }

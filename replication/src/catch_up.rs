@@ -14,6 +14,8 @@ pub struct Peer {
     pub written: Offset,
     /// What counts towards a commit; `None` until the backup has accepted the epoch.
     pub held: Option<Offset>,
+    /// The newest version of the in-sync set that it knew when it acknowledged.
+    pub version: u32,
     /// The next record to send; `None` until the backup has confirmed where the logs part.
     sent: Option<Offset>,
 }
@@ -21,14 +23,24 @@ pub struct Peer {
 impl Peer {
     /// A backup that has just joined. Nothing it said in an earlier life counts any more.
     pub fn joined(life: Life) -> Peer {
-        Peer { life, written: Offset::ZERO, held: None, sent: None }
+        Peer { life, written: Offset::ZERO, held: None, version: 0, sent: None }
     }
 
-    /// It acknowledged.
-    pub fn acked(&mut self, written: Offset, held: Option<Offset>) {
-        self.written = self.written.max(written);
-        self.held = self.held.max(held);
+    /// It acknowledged. What it says knowing a newer version of the in-sync set counts alone: what came before may be of a replica
+    /// that was taken away.
+    pub fn acked(&mut self, written: Offset, held: Option<Offset>, version: u32) {
+        if version > self.version {
+            *self = Peer { written, held, version, ..*self };
+        } else if version == self.version {
+            self.written = self.written.max(written);
+            self.held = self.held.max(held);
+        }
         self.sent = Some(self.sent.map_or(self.written, |sent| sent.max(self.written)));
+    }
+
+    /// Nothing is sent to it, and nothing counts, until it acknowledges again.
+    pub fn pause(&mut self) {
+        (self.sent, self.held) = (None, None);
     }
 
     /// What was sent and not acknowledged may be lost.
@@ -70,12 +82,12 @@ mod tests {
         let at = Offset::new;
         let mut peer = Peer::joined(Life(1));
         assert_eq!(peer.next_range(at(5), 10), None, "not before it has confirmed where the logs part");
-        peer.acked(at(2), None);
+        peer.acked(at(2), None, 0);
         assert_eq!(peer.next_range(at(5), 10), Some((at(2), at(5), Pace::Hot)));
         assert_eq!(peer.next_range(at(7), 10), Some((at(5), at(7), Pace::Hot)), "pipelined");
         assert_eq!(peer.next_range(at(100), 10), Some((at(7), at(100), Pace::CatchUp)));
         assert_eq!(peer.next_range(at(100), 10), None);
-        peer.acked(at(95), None);
+        peer.acked(at(95), None, 0);
         assert_eq!(peer.next_range(at(101), 10), Some((at(100), at(101), Pace::Hot)), "caught up");
         peer.rewind();
         assert_eq!(peer.next_range(at(101), 10), Some((at(95), at(101), Pace::Hot)), "after a loss again");

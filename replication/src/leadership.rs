@@ -114,6 +114,12 @@ impl Leadership {
         self.electing().unwrap_or(self.grant.epoch)
     }
 
+    /// A replica is placed, perhaps where another one was taken away.
+    pub fn place_newcomer(&mut self) {
+        let members = self.grant.in_sync.members.clone();
+        self.grant.in_sync = self.grant.in_sync.changed(members);
+    }
+
     /// Begins an election, or begins it anew in a higher epoch.
     pub fn begin_election(&mut self) -> Epoch {
         let epoch = Epoch::new(self.newest_epoch().get() + 1);

@@ -83,6 +83,8 @@ pub enum Message {
         /// The offset after the last record that it holds in the sense of the topic's durability; `None` until it has
         /// accepted the epoch. Only this counts towards a commit.
         held: Option<Offset>,
+        /// The newest version of the in-sync set that it knows in this epoch.
+        version: u32,
     },
 }
 

@@ -40,11 +40,15 @@ impl Primary {
         }
     }
 
-    /// Forgets what is known of backups that are neither in sync nor among these: such a replica may be deleted, and come
-    /// back with nothing in the same life.
-    pub fn forget_others(&mut self, replicas: &BTreeSet<NodeId>) {
+    /// Sends nothing more to backups that are neither in sync nor among these: such a replica may be deleted. One that is placed again
+    /// before it has heard of that goes on where it is as soon as it acknowledges.
+    pub fn pause_others(&mut self, replicas: &BTreeSet<NodeId>) {
         let members = &self.in_sync.members;
-        self.peers.retain(|node, _| members.contains(node) || replicas.contains(node));
+        for (node, peer) in &mut self.peers {
+            if !members.contains(node) && !replicas.contains(node) {
+                peer.pause();
+            }
+        }
     }
 
     /// Whether enough members acknowledge in this epoch for new records to be committed.
@@ -124,7 +128,7 @@ impl Primary {
         &mut self,
         from: NodeId,
         life: Life,
-        (written, held): (Offset, Option<Offset>),
+        (written, held, version): (Offset, Option<Offset>, u32),
         end: Offset,
         config: &Config,
     ) {
@@ -136,7 +140,7 @@ impl Primary {
         }
         let Some(peer) = self.peers.get_mut(&from) else { return };
         if peer.life == life || !config.rules.hold(Rule::AckOfThisLife) {
-            peer.acked(written, held);
+            peer.acked(written, held, version);
         }
     }
 
@@ -156,11 +160,12 @@ impl Primary {
         }
     }
 
-    /// What one backup has not acknowledged is due again; when that is nothing, the commit position alone is sent.
+    /// What one backup has not acknowledged is due again; when that is nothing, or when it is not known how far it is now, the commit
+    /// position alone is sent, which it acknowledges.
     pub fn resend(&mut self, to: NodeId, log: &LogView, committed: Offset, out: &mut Vec<Output>) {
-        let Some(peer) = self.peers.get_mut(&to).filter(|peer| peer.is_streaming()) else { return };
+        let Some(peer) = self.peers.get_mut(&to) else { return };
         peer.rewind();
-        if peer.written == log.written {
+        if peer.written == log.written || !peer.is_streaming() {
             let message = append(self.epoch, peer.life, (log.written, log.written), log, committed);
             out.push(Output::say(to, message));
         }
@@ -234,7 +239,8 @@ impl Primary {
     }
 
     /// Asks for the in-sync set with `node`, when that acknowledges in this epoch and, where all members hold what is committed,
-    /// has all of that. How far behind it may be otherwise is the driver's to say. The others need not acknowledge now: what is
+    /// has all of that. It has to know this version of the set: what it acknowledged before, a replica may have said that was taken
+    /// away since and given back with nothing in the same life, which makes another version. How far behind it may be otherwise is the driver's to say. The others need not acknowledge now: what is
     /// committed they held when it was, and one that is gone for good can leave only when somebody has come.
     pub fn grow(
         &mut self,
@@ -246,7 +252,9 @@ impl Primary {
     ) {
         let keeps = self.in_sync.commit_all && config.rules.hold(Rule::GrowKeepsCommitted);
         let owed = if keeps { committed } else { Offset::ZERO };
-        let caught_up = self.position(node, own).is_some_and(|held| held >= owed);
+        let version = self.peers.get(&node).map_or(0, |peer| peer.version);
+        let is_new = version >= self.in_sync.version || !config.rules.hold(Rule::GrowOfThisVersion);
+        let caught_up = is_new && self.position(node, own).is_some_and(|held| held >= owed);
         let mut members = self.in_sync.members.clone();
         if caught_up && members.insert(node) && self.pending.is_none() {
             self.pending = Some(self.in_sync.changed(members));
@@ -318,13 +326,18 @@ mod tests {
             committed: Offset::ZERO,
             history: History::default(),
         };
-        let log = LogView {
-            start: Offset::ZERO,
-            durable: Offset::new(10),
-            written: Offset::new(10),
-            history: History::default(),
-        };
-        primary.on_join(BACKUP, &join, &log, Offset::ZERO, &config(), &mut Vec::new());
+        primary.on_join(BACKUP, &join, &log(), Offset::ZERO, &config(), &mut Vec::new());
+    }
+
+    fn log() -> LogView {
+        let (start, end) = (Offset::ZERO, Offset::new(10));
+        LogView { start, durable: end, written: end, history: History::default() }
+    }
+
+    fn sent(primary: &mut Primary) -> Vec<Output> {
+        let mut out = Vec::new();
+        primary.send_due(&log(), Offset::ZERO, &config(), &mut out);
+        out
     }
 
     fn config() -> Config {
@@ -332,8 +345,31 @@ mod tests {
     }
 
     fn ack(primary: &mut Primary, upto: i64) {
+        ack_knowing(primary, upto, 0);
+    }
+
+    fn ack_knowing(primary: &mut Primary, upto: i64, version: u32) {
         let upto = Offset::new(upto);
-        primary.on_ack(BACKUP, LIFE, (upto, Some(upto)), Offset::new(10), &config());
+        primary.on_ack(BACKUP, LIFE, (upto, Some(upto), version), Offset::new(10), &config());
+    }
+
+    #[test]
+    fn who_acknowledged_before_the_set_changed_does_not_come_into_it() {
+        let grows = |primary: &mut Primary| {
+            let mut out = Vec::new();
+            primary.grow(BACKUP, Some(Offset::new(10)), Offset::ZERO, &config(), &mut out);
+            !out.is_empty()
+        };
+        let mut primary = primary_of(&[ME]);
+        join(&mut primary, 0);
+        ack_knowing(&mut primary, 10, 0);
+        let in_sync = InSync { version: 1, ..primary.in_sync.clone() };
+        primary.update(&in_sync);
+        assert!(!grows(&mut primary), "it may have been taken away, and given back with nothing");
+        ack_knowing(&mut primary, 10, 0);
+        assert!(!grows(&mut primary), "that was under way");
+        ack_knowing(&mut primary, 10, 1);
+        assert!(grows(&mut primary));
     }
 
     #[test]
@@ -350,12 +386,30 @@ mod tests {
     }
 
     #[test]
-    fn who_is_to_have_no_replica_is_forgotten_unless_it_is_in_sync() {
-        for (members, is_known) in [(&[ME, BACKUP][..], true), (&[ME], false)] {
+    fn who_is_to_have_no_replica_is_sent_nothing_unless_it_is_in_sync() {
+        for (members, is_sent) in [(&[ME, BACKUP][..], true), (&[ME], false)] {
             let mut primary = primary_of(members);
             join(&mut primary, 0);
-            primary.forget_others(&BTreeSet::from([ME]));
-            assert_eq!(primary.written(BACKUP).is_some(), is_known);
+            ack(&mut primary, 4);
+            primary.pause_others(&BTreeSet::from([ME]));
+            assert_eq!(!sent(&mut primary).is_empty(), is_sent);
         }
+    }
+
+    #[test]
+    fn who_is_placed_again_before_it_heard_that_it_was_not_goes_on() {
+        let mut primary = primary_of(&[ME]);
+        join(&mut primary, 0);
+        ack(&mut primary, 4);
+        primary.pause_others(&BTreeSet::from([ME]));
+        let mut out = Vec::new();
+        primary.resend(BACKUP, &log(), Offset::ZERO, &mut out);
+        assert!(matches!(&out[..], [Output::Send { message: Message::Append { .. }, .. }]), "{out:?}");
+        ack(&mut primary, 4);
+        let sent = sent(&mut primary);
+        assert!(
+            matches!(&sent[..], [Output::Send { message: Message::Append { from, .. }, .. }] if from.get() == 4),
+            "{sent:?}"
+        );
     }
 }

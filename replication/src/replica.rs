@@ -37,7 +37,7 @@ pub struct Restored {
     pub promise: Option<Promise>,
     /// Its log. It begins between two batches, so that a backup can begin there too.
     pub log: LogView,
-    /// Up to where it is known to be committed: only what is leaves a log at its beginning.
+    /// Up to where it is known to be committed: only what is leaves a log at its beginning. It may lie within a batch.
     pub committed: Offset,
     /// [`crate::leadership::Leadership::newest_epoch`] when the node registered its new life with the metadata.
     pub newest_epoch: Epoch,
@@ -147,7 +147,7 @@ impl Replica {
             Input::Granted(grant) => self.on_granted(&grant, out),
             Input::Placed(replicas) => {
                 if let Role::Primary(primary) = &mut self.role {
-                    primary.forget_others(&replicas);
+                    primary.pause_others(&replicas);
                 }
             }
             Input::Seal(epoch) => self.on_seal(epoch),
@@ -263,10 +263,10 @@ impl Replica {
             (Role::Primary(primary), Message::Join(join)) if join.epoch == primary.epoch => {
                 primary.on_join(from, &join, &self.log, self.committed, &self.config, out);
             }
-            (Role::Primary(primary), Message::Ack { epoch, life, written, held })
+            (Role::Primary(primary), Message::Ack { epoch, life, written, held, version })
                 if epoch == primary.epoch || !self.config.rules.hold(Rule::AckOfThisEpoch) =>
             {
-                primary.on_ack(from, life, (written, held), self.log.written, &self.config);
+                primary.on_ack(from, life, (written, held, version), self.log.written, &self.config);
             }
             (
                 Role::Backup(backup),
@@ -298,13 +298,15 @@ impl Replica {
     fn on_welcome(&mut self, shared: Offset, start: Offset, out: &mut Vec<Output>) {
         let Role::Backup(backup) = &self.role else { return };
         if shared < self.committed {
-            if !backup.lossy {
+            if !backup.lossy && shared < self.shared_for_certain() {
                 let fault = Fault::CutsCommitted { epoch: backup.epoch, shared, committed: self.committed };
                 self.role = Role::Halted;
                 out.push(Output::Halt(fault));
                 return;
             }
-            out.push(Output::Lost { from: shared, upto: self.committed });
+            if backup.lossy {
+                out.push(Output::Lost { from: shared, upto: self.committed });
+            }
             self.committed = shared;
         }
         if shared < start.max(self.log.start) {
@@ -372,7 +374,9 @@ impl Replica {
         }
         match &mut self.role {
             Role::Primary(primary) if primary.epoch == grant.epoch => return primary.update(&grant.in_sync),
-            Role::Backup(backup) if backup.epoch == grant.epoch => return,
+            Role::Backup(backup) if backup.epoch == grant.epoch => {
+                return backup.learn(grant.in_sync.version);
+            }
             _ => {}
         }
         self.promise.sealed = grant.epoch;
@@ -380,7 +384,7 @@ impl Replica {
         self.role = Role::Idle;
         if node != self.me {
             let lossy = grant.lossy > self.committed_in;
-            self.role = Role::Backup(Backup::new(grant.epoch, node, lossy));
+            self.role = Role::Backup(Backup::new(grant.epoch, node, lossy, grant.in_sync.version));
             out.push(Output::say(node, self.join(lossy)));
         } else if life == self.life || !self.config.rules.hold(Rule::LeadInOneLife) {
             self.role =
@@ -390,13 +394,19 @@ impl Replica {
         }
     }
 
+    /// Up to where every log is the same as this one, between two batches. What it knows to be committed from its own disk alone may
+    /// end within one, where no two logs part.
+    fn shared_for_certain(&self) -> Offset {
+        if self.committed_in > Epoch::new(0) { self.committed } else { self.log.start }
+    }
+
     fn join(&self, lossy: bool) -> Message {
         Message::Join(Join {
             epoch: self.promise.sealed,
             life: self.life,
             start: self.log.start,
             end: self.log.written,
-            committed: if lossy { Offset::ZERO } else { self.committed },
+            committed: if lossy { Offset::ZERO } else { self.shared_for_certain() },
             history: self.log.history.clone(),
         })
     }

@@ -38,6 +38,8 @@ pub enum Rule {
     ShrinkKeepsElectedLog,
     /// A newcomer to an in-sync set of which all members hold what is committed holds it too.
     GrowKeepsCommitted,
+    /// A newcomer to the in-sync set has acknowledged something since it knew this version of the set.
+    GrowOfThisVersion,
     /// Metadata takes a change of the in-sync set from the primary of the current epoch only.
     ChangeOfThisEpoch,
     /// Metadata takes a change of exactly the version of the in-sync set it was made for.

@@ -106,6 +106,11 @@ impl PartitionImage {
     }
 
     fn replace(&mut self, replicas: Vec<ReplicaSlot>) {
+        if replicas.iter().any(|replica| self.replica_on(replica.node).is_none()) {
+            let mut leadership = self.leadership();
+            leadership.place_newcomer();
+            self.isr_version = leadership.grant().in_sync.version;
+        }
         let before = std::mem::replace(&mut self.replicas, replicas);
         self.leaving.extend(before);
         let (replicas, isr) = (&self.replicas, &self.isr);

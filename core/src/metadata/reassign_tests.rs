@@ -108,6 +108,21 @@ fn a_replica_moves_when_the_newcomer_is_in_sync() {
 }
 
 #[test]
+fn who_is_placed_again_is_told_from_who_was_there_before() {
+    let mut image = cluster(&[1, 2, 3], 2);
+    let version = |image: &ClusterImage| partition(image).isr_version;
+    sync(&mut image, &[1, 2]);
+    let first = version(&image);
+    reassign(&mut image, Some(&[1, 2])).expect("is there already");
+    finish(&mut image, &[1, 2]);
+    assert_eq!((state(&image)[0].clone(), version(&image)), (vec![1, 2], first), "nobody has come");
+    reassign(&mut image, Some(&[1, 2, 3])).expect("begins");
+    assert_eq!(version(&image), first + 1);
+    reassign(&mut image, Some(&[2, 1, 3])).expect("another order");
+    assert_eq!(version(&image), first + 1, "who was placed is still there");
+}
+
+#[test]
 fn a_move_is_taken_back_or_changed() {
     let mut image = cluster(&[1, 2, 3], 2);
     assert_eq!(reassign(&mut image, None), Err(MetadataError::NothingMoves("t".into(), 0)));

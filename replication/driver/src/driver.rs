@@ -220,7 +220,7 @@ impl<D: Disk> Driver<D> {
         if let Some(hosted) = self.disturb(partition) {
             hosted.place(replicas, cores);
         }
-        self.forget_others(now, partition);
+        self.pause_others(now, partition);
     }
 
     /// So many members of the in-sync set are to hold what is committed: a primary here sees to it as soon as that is safe
@@ -272,11 +272,11 @@ impl<D: Disk> Driver<D> {
             hosted.granted(now, grant.epoch);
         }
         self.take(now, partition, Input::Granted(grant), &[]);
-        self.forget_others(now, partition);
+        self.pause_others(now, partition);
     }
 
     /// Who has left both the replicas and the in-sync set may have deleted what it had.
-    fn forget_others(&mut self, now: Duration, partition: TopicPartition) {
+    fn pause_others(&mut self, now: Duration, partition: TopicPartition) {
         if let Some(hosted) = self.hosted.get(&partition).filter(|hosted| hosted.replica.primary().is_some())
         {
             let replicas = hosted.replicas.clone();

@@ -251,6 +251,10 @@ impl<D: Disk> Hosted<D> {
                     self.append(batch, &header)?;
                     told(Told::Appended(header));
                 }
+                // A request has deleted a part of a batch, or of a segment, which goes now as a whole.
+                LogOp::Cut(at) if at < self.log.positions().start => {
+                    self.waiting.push_front(LogOp::Begin(at));
+                }
                 LogOp::Cut(at) => {
                     self.history.truncate(at);
                     told(Told::Cut(at));
@@ -310,8 +314,7 @@ mod tests {
             written: Offset::ZERO,
             history: History::default(),
         };
-        let committed = log.start;
-        let newest_epoch = Epoch::default();
+        let (committed, newest_epoch) = (log.start, Epoch::default());
         let restored = Restored { promise: None, log, committed, newest_epoch, was_led: false };
         let replica = Replica::start(NodeId::new(0), Life(1), config, restored, &mut Vec::new());
         let log = store.log(partition, LogConfig::default());

@@ -46,6 +46,8 @@ pub enum Action {
     Crash(usize, usize, bool),
     /// A node loses its disk.
     Wipe(usize),
+    /// The replica of this node is taken away and given back.
+    Replace(usize),
     /// A node stops in good order.
     Stop(usize),
     /// A node starts.
@@ -175,6 +177,9 @@ fn node_actions(world: &World, index: usize, actions: &mut Vec<Action>) {
     if budget.wipes > 0 {
         actions.push(Action::Wipe(index));
     }
+    if budget.replacements > 0 && !is_member(index) {
+        actions.push(Action::Replace(index));
+    }
     if budget.stops > 0 {
         actions.push(Action::Stop(index));
     }
@@ -234,6 +239,10 @@ pub fn take(instance: &Instance, world: &mut World, action: &Action) -> bool {
         Action::Wipe(index) => {
             world.budget.wipes -= 1;
             world.wipe(*index);
+        }
+        Action::Replace(index) => {
+            world.budget.replacements -= 1;
+            world.replace(instance, *index);
         }
         Action::Stop(index) => {
             world.budget.stops -= 1;

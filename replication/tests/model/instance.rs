@@ -20,6 +20,8 @@ pub struct Budget {
     pub changes: u8,
     /// Other commit quorums that primaries ask for, repetitions included.
     pub requirements: u8,
+    /// Replicas outside the in-sync set that are taken away and given back with nothing, while their process goes on.
+    pub replacements: u8,
     /// Removals of old records.
     pub retentions: u8,
     /// Messages that are sent again.

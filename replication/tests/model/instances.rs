@@ -29,6 +29,10 @@ pub fn small() -> Vec<(&'static str, Instance)> {
         ),
         ("growth by a third replica", narrow(two_of_three(durable(growth)))),
         (
+            "a replica that is taken away and given back",
+            two_of_three(narrow(durable(Budget { replacements: 1, ..growth }))),
+        ),
+        (
             "growth where all commit",
             Instance { quorum: 1, commit_all: true, ..narrow(two_of_three(durable(growth))) },
         ),
@@ -73,6 +77,14 @@ pub fn large() -> Vec<(&'static str, Instance)> {
         ("another quorum and a change", durable(Budget { requirements: 1, changes: 1, ..one })),
         ("two elections and another quorum", durable(Budget { elections: 2, requirements: 1, ..one })),
         ("two changes", Instance { member_count: 2, ..durable(Budget { changes: 2, ..one }) }),
+        (
+            "a replica that is taken away and given back, and two changes",
+            Instance {
+                member_count: 2,
+                packets_max: 2,
+                ..durable(Budget { replacements: 1, changes: 2, ..one })
+            },
+        ),
         ("a crash that forgets", memory(Budget { crashes: 1, ..one })),
         ("a clean stop and a crash", memory(Budget { stops: 1, crashes: 1, ..one })),
         ("two elections and a change", durable(Budget { records: 1, elections: 2, changes: 1, ..none })),

@@ -39,7 +39,7 @@ pub fn instances() -> Vec<(Rule, usize, Instance)> {
         (Rule::ElectedLogBeforeAccept, 16, durable(Budget { elections: 2, ..one })),
         (Rule::ShrinkKeepsCommitted, 9, durable(Budget { changes: 1, ..one })),
         (Rule::ShrinkKeepsElectedLog, 15, narrow(durable(Budget { elections: 2, changes: 1, ..one }))),
-        (Rule::BothSets, 10, two_alone(Budget { requirements: 1, ..one })),
+        (Rule::BothSets, 11, two_alone(Budget { requirements: 1, ..one })),
         (Rule::ShrinkKeepsCommitted, 10, two_alone(Budget { requirements: 1, ..one })),
         (
             Rule::GrowKeepsCommitted,
@@ -52,7 +52,12 @@ pub fn instances() -> Vec<(Rule, usize, Instance)> {
             },
         ),
         (Rule::ChangeOfThisEpoch, 18, narrow(durable(Budget { elections: 2, changes: 1, ..one }))),
-        (Rule::ChangeOfThisVersion, 14, narrow(durable(Budget { changes: 2, duplicates: 1, ..one }))),
+        (Rule::ChangeOfThisVersion, 16, narrow(durable(Budget { changes: 2, duplicates: 1, ..one }))),
+        (
+            Rule::GrowOfThisVersion,
+            17,
+            Instance { member_count: 2, ..narrow(durable(Budget { replacements: 1, changes: 1, ..one })) },
+        ),
         (Rule::ForgotAbstains, 10, forgetful(Budget { crashes: 1, ..one })),
         (Rule::ForgettingIsStable, 12, durable(Budget { wipes: 1, crashes: 1, ..one })),
         (Rule::WholeWhenCaughtUp, 15, forgetful(Budget { crashes: 1, ..one })),

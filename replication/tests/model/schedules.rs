@@ -54,6 +54,7 @@ fn is_fault(action: &Action) -> bool {
             | Action::Require(..)
             | Action::Crash(..)
             | Action::Wipe(_)
+            | Action::Replace(_)
             | Action::Stop(_)
             | Action::Retain(_)
     )
@@ -120,6 +121,7 @@ fn instance(
         crashes: 6,
         stops: 3,
         wipes: 2,
+        replacements: 4,
         changes: 12,
         requirements: 6,
         resends: 60,

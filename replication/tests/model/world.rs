@@ -385,6 +385,17 @@ impl World {
         Arc::make_mut(&mut self.ghost).wiped = true;
     }
 
+    /// The replica is taken away, with all it has on disk, and given back. The process goes on, and so does its life.
+    pub fn replace(&mut self, instance: &Instance, index: usize) {
+        self.crash(index, 0, false);
+        let node = self.node(index);
+        node.disk_log.clear();
+        node.disk_start = 0;
+        node.disk_promise = None;
+        Arc::make_mut(&mut self.leadership).place_newcomer();
+        self.start_in(instance, index, self.nodes[index].life);
+    }
+
     /// The process is asked to stop: it flushes, leaves its mark, and is gone.
     pub fn stop(&mut self, instance: &Instance, index: usize) {
         self.step(instance, index, Input::Stop);
@@ -400,10 +411,15 @@ impl World {
 
     /// The process starts, registers with the metadata, and finds what its disk holds.
     pub fn start(&mut self, instance: &Instance, index: usize) {
+        let life = self.nodes[index].life;
+        self.start_in(instance, index, Life(life.0 + 1));
+    }
+
+    fn start_in(&mut self, instance: &Instance, index: usize, life: Life) {
         let newest_epoch = self.leadership.newest_epoch();
         let was_led = self.leadership.grant().primary.is_some();
         let node = self.node(index);
-        node.life = Life(node.life.0 + 1);
+        node.life = life;
         node.log = node.disk_log.clone();
         node.log_writes.clear();
         let start = Offset::new(node.disk_start as i64);

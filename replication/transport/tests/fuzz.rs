@@ -90,7 +90,7 @@ fn frame(count: u32) -> Frame {
                 committed: at(79),
             },
             3 => Message::Commit { epoch, life, committed: at(81) },
-            _ => Message::Ack { epoch, life, written: at(82), held: Some(at(81)) },
+            _ => Message::Ack { epoch, life, written: at(82), held: Some(at(81)), version: 3 },
         };
         let batches = if index % 5 == 2 {
             vec![Bytes::from(vec![index as u8; 61 + index as usize]); 2]

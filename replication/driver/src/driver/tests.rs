@@ -162,7 +162,7 @@ fn who_leads_no_more_sends_no_more_records() {
     let (epoch, life, zero) = (Epoch::new(1), Life(1), Offset::ZERO);
     let join = Join { epoch, life, start: zero, end: zero, committed: zero, history: History::default() };
     pair.hear(Message::Join(join));
-    pair.hear(Message::Ack { epoch, life, written: zero, held: None });
+    pair.hear(Message::Ack { epoch, life, written: zero, held: None, version: 0 });
     (0..20).for_each(|_| pair.produce());
     let appends = |driver: &mut Driver<MemoryDisk>| {
         let said = driver.flush_to(Duration::ZERO, Pair::peer()).map_or(Vec::new(), |frame| frame.said);
@@ -410,9 +410,8 @@ impl Pair {
     }
 }
 
-#[test]
-fn a_read_from_before_the_start_says_where_whole_batches_begin() {
-    let pair = Pair::new();
+/// Four batches of two records, in a segment.
+fn append_pairs(pair: &Pair) {
     for _ in 0..4 {
         let mut builder = BatchBuilder::new(Compression::None);
         (0..2).for_each(|_| builder.push(Timestamp::new(1), None, Some(b"value"), &[]).unwrap());
@@ -422,6 +421,41 @@ fn a_read_from_before_the_start_says_where_whole_batches_begin() {
         pair.log.append(batch.freeze(), &header).unwrap();
     }
     run(&pair.disk, &pair.logs, pair.disk.sleep(Duration::from_secs(4)));
+}
+
+#[test]
+fn who_is_left_with_a_part_of_a_batch_shares_nothing_of_it_and_begins_anew_before_it() {
+    let mut pair = Pair::new();
+    append_pairs(&pair);
+    run(&pair.disk, &pair.logs, pair.log.delete_records(Offset::new(3))).unwrap();
+    pair.driver.remove(pair.partition);
+    pair.driver.add(Duration::ZERO, placement(pair.partition, pair.nodes.clone()), pair.log.clone());
+    pair.grant(1, 1);
+    let said = pair.driver.flush_to(Duration::ZERO, Pair::peer()).unwrap().said;
+    let joins: Vec<&Join> = said
+        .iter()
+        .filter_map(|said| match &said.message {
+            Message::Join(join) => Some(join),
+            _ => None,
+        })
+        .collect();
+    let whole = joins.iter().map(|join| (join.start.get(), join.end.get(), join.committed.get()));
+    assert_eq!(whole.collect::<Vec<_>>(), [(0, 8, 0)], "where a batch begins, not where reading does");
+    let (epoch, life) = (Epoch::new(1), Life(1));
+    let (start, shared, elected_end) = (Offset::ZERO, Offset::new(2), Offset::ZERO);
+    pair.hear(Message::Welcome { epoch, life, shared, start, elected_end, committed: shared });
+    let mut jobs = pair.driver.jobs();
+    jobs.retain(|job| matches!(job, Job::Cut { .. }));
+    let Some(job) = jobs.pop() else { panic!("nothing is cut") };
+    run(&pair.disk, &pair.logs, job.run()).unwrap();
+    let left = pair.log.positions();
+    assert_eq!((left.start, left.written), (shared, shared), "reading began behind the cut");
+}
+
+#[test]
+fn a_read_from_before_the_start_says_where_whole_batches_begin() {
+    let pair = Pair::new();
+    append_pairs(&pair);
     let read = |from, upto| {
         let (peer, partition, log) = (Pair::peer(), pair.partition, pair.log.clone());
         let (from, upto) = (Offset::new(from), Offset::new(upto));

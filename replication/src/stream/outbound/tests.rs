@@ -31,7 +31,8 @@ fn append(epoch: i32, from: i64, upto: i64) -> Message {
 }
 
 fn ack(written: i64) -> Message {
-    Message::Ack { epoch: Epoch::new(1), life: Life(1), written: at(written), held: Some(at(written)) }
+    let (written, held) = (at(written), Some(at(written)));
+    Message::Ack { epoch: Epoch::new(1), life: Life(1), written, held, version: 0 }
 }
 
 /// A stream whose log gives `batch_bytes` for each offset, one batch each.

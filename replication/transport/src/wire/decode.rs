@@ -171,6 +171,7 @@ fn read_message(said: &fb::Said<'_>) -> Result<Message, WireError> {
                 life: Life(ack.life()),
                 written: offset("written", ack.written())?,
                 held: ack.held().map(|held| offset("held", held)).transpose()?,
+                version: ack.version(),
             }
         }
         other => return Err(WireError::Unknown { what: "message", kind: other.0 }),

@@ -188,9 +188,9 @@ fn write_message(builder: &mut Builder, message: &Message) -> (fb::Message, Unio
             let args = fb::CommitArgs { epoch: epoch.get(), life: life.0, committed: committed.get() };
             (fb::Message::Commit, fb::Commit::create(builder, &args).as_union_value())
         }
-        Message::Ack { epoch, life, written, held } => {
-            let held = held.map(|held| held.get());
-            let args = fb::AckArgs { epoch: epoch.get(), life: life.0, written: written.get(), held };
+        Message::Ack { epoch, life, written, held, version } => {
+            let (epoch, written, held) = (epoch.get(), written.get(), held.map(|held| held.get()));
+            let args = fb::AckArgs { epoch, life: life.0, written, held, version: *version };
             (fb::Message::Ack, fb::Ack::create(builder, &args).as_union_value())
         }
     }

@@ -80,8 +80,9 @@ fn messages() -> impl Strategy<Value = Message> {
         life,
         committed,
     });
-    let ack = (epochs(), lives(), offsets(), option::of(offsets()))
-        .prop_map(|(epoch, life, written, held)| Message::Ack { epoch, life, written, held });
+    let ack = (epochs(), lives(), offsets(), option::of(offsets()), any::<u32>()).prop_map(
+        |(epoch, life, written, held, version)| Message::Ack { epoch, life, written, held, version },
+    );
     prop_oneof![join, welcome, append, commit, ack]
 }
 
@@ -326,7 +327,7 @@ fn what_makes_no_sense_is_refused() {
     assert_eq!(said(commit(epoch, Offset::new(-1))), out("committed", -1));
     assert_eq!(said(commit(Epoch::new(-1), zero)), out("epoch", -1));
     let held = Some(Offset::new(-2));
-    assert_eq!(said(Message::Ack { epoch, life, written: zero, held }), out("held", -2));
+    assert_eq!(said(Message::Ack { epoch, life, written: zero, held, version: 0 }), out("held", -2));
     let (from, history) = (Offset::new(3), History::default());
     let append = Message::Append { epoch, life, from, upto: Offset::new(2), history, committed: zero };
     assert_eq!(said(append), out("from", 3));
