@@ -86,6 +86,12 @@ impl Primary {
         self.peers.get(&node).map(|peer| peer.written)
     }
 
+    /// What has arrived at a backup that has said so since it joined, and acknowledges nothing of it yet.
+    pub fn filling(&self, node: NodeId) -> Option<Offset> {
+        let peer = self.peers.get(&node).filter(|peer| peer.is_streaming() && peer.held.is_none());
+        peer.map(|peer| peer.written)
+    }
+
     /// What a backup has acknowledged in this epoch.
     pub fn held(&self, node: NodeId) -> Option<Offset> {
         self.peers.get(&node)?.held

@@ -135,7 +135,12 @@ impl<D: Disk> Driver<D> {
                 *watch = Watch { mark: end, caught_at: now };
             }
             let is_member = primary.members().contains(&peer);
-            if is_member && now.saturating_sub(watch.caught_at) >= lag_max {
+            // Who came back with little, as with a new disk, has long to go: it counts for no commit and must not lead meanwhile.
+            let is_filling = primary
+                .filling(peer)
+                .is_some_and(|written| hosted.replica.is_far_behind(written, hosted.replica.committed()));
+            let patience = if is_filling { NEAR } else { lag_max };
+            if is_member && now.saturating_sub(watch.caught_at) >= patience {
                 wishes.push(Input::Shrink(peer));
             } else if held.is_some() && (!is_member && is_near || primary.is_changing()) {
                 wishes.push(Input::Grow(peer));

@@ -404,6 +404,18 @@ impl Pair {
         self.driver.produce(Duration::ZERO, self.partition, large_batch()).unwrap();
     }
 
+    /// Runs what is to be done, what comes of it too, and gives it `time`.
+    fn work(&mut self, now: Duration, time: Duration) {
+        for _ in 0..3 {
+            for job in self.driver.jobs() {
+                let done = run(&self.disk, &self.logs, job.run()).unwrap();
+                self.driver.done(now, done);
+            }
+            run(&self.disk, &self.logs, self.disk.sleep(time));
+            self.driver.durable(now, self.log.id());
+        }
+    }
+
     fn durable_after(&self, time: Duration) -> i64 {
         run(&self.disk, &self.logs, self.disk.sleep(time));
         self.log.positions().durable.get()
@@ -493,6 +505,32 @@ fn records_that_others_have_long_committed_wait_for_a_large_write_and_no_others_
     assert_eq!(pair.durable_after(SOON), 2, "far behind again");
     pair.hear_record(11);
     assert_eq!(pair.durable_after(SOON), 3, "what waited does not any more");
+}
+
+#[test]
+fn a_member_that_comes_back_with_little_leaves_the_in_sync_set_at_once() {
+    let second = Duration::from_secs(1);
+    let left_after = |arrived: i64, held: Option<i64>| {
+        let mut pair = Pair::new();
+        pair.grant(0, 1);
+        (0..20).for_each(|_| pair.produce());
+        pair.work(Duration::ZERO, SOON);
+        assert_eq!(pair.driver.replica(pair.partition).unwrap().committed(), Offset::new(20));
+        let (epoch, life, zero) = (Epoch::new(1), Life(1), Offset::ZERO);
+        let join = Join { epoch, life, start: zero, end: zero, committed: zero, history: History::default() };
+        pair.hear(Message::Join(join));
+        pair.driver.tick(Duration::ZERO);
+        let (written, held) = (Offset::new(arrived), held.map(Offset::new));
+        pair.hear(Message::Ack { epoch, life, written, held, version: 0 });
+        pair.driver.events();
+        pair.driver.tick(second);
+        let is_change =
+            |event: &Event| matches!(event, Event::Change(_, change) if change.members.len() == 1);
+        pair.driver.events().iter().any(is_change)
+    };
+    assert!(left_after(0, None), "as with a new disk");
+    assert!(!left_after(10, None), "there soon");
+    assert!(!left_after(0, Some(0)), "slow, but it has all it had");
 }
 
 #[test]
