@@ -3,15 +3,22 @@
 # then the time until it is in sync again, beside what the disk writes and reads, and what a copy of the same shape makes of
 # it; with LOAD=10s while 500 records a second go on for so long, whose latency is printed too, and that of single durable
 # writes to the same disk. RATE is the limit of a stream (default: none to speak of). Takes three times the records on disk.
+# With OTHER_DISK=FOLDER the node that is filled up has its data there: elsewhere than the two that clients wait for.
 # Needs a release build. See README.md.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 rate=${RATE:-1TiB}
 dir=$(mktemp -d -p "${TMPDIR:-/var/tmp}")
+other=
+if [[ -n ${OTHER_DISK:-} ]]; then
+    other=$(mktemp -d -p "$OTHER_DISK")
+    mkdir "$dir/3"
+    ln -s "$other" "$dir/3/data"
+fi
 loadgen=target/release/heddle-loadgen
 finish() {
     deploy/three-nodes "$dir" stop >/dev/null
-    rm -rf "$dir"
+    rm -rf "$dir" ${other:+"$other"}
 }
 trap finish EXIT
 export HEDDLE_CATCH_UP_BYTES_PER_SECOND=$rate

@@ -147,6 +147,8 @@ pub struct Driver<D: Disk> {
     pub(crate) connections: BTreeMap<Peer, Connection>,
     connection_count: u32,
     pub(crate) jobs: Vec<Job<D>>,
+    /// The node stops: replicas take part no more.
+    is_stopping: bool,
     pub(crate) events: Vec<Event>,
 }
 
@@ -179,6 +181,7 @@ impl<D: Disk> Driver<D> {
             connections: BTreeMap::new(),
             connection_count: 0,
             jobs: Vec::new(),
+            is_stopping: false,
             events: Vec::new(),
         }
     }
@@ -207,6 +210,9 @@ impl<D: Disk> Driver<D> {
         self.hosted.insert(partition, hosted);
         self.restless.push(partition);
         self.perform_all(now, partition, out, &[]);
+        if self.is_stopping {
+            self.stop_one(now, partition);
+        }
     }
 
     /// Metadata says which nodes are to have a replica, and on which core of its node each replica is; see [`Placement`].
@@ -358,12 +364,19 @@ impl<D: Disk> Driver<D> {
     }
 
     /// The node stops in good order: every replica flushes and says [`Event::Stopped`].
+    ///
+    /// One that is placed here later takes no part.
     pub fn stop(&mut self, now: Duration) {
+        self.is_stopping = true;
         for partition in self.partitions() {
-            self.take(now, partition, Input::Stop, &[]);
-            if let Some(hosted) = self.hosted.get(&partition) {
-                self.jobs.push(Job::Flush(hosted.log.clone()));
-            }
+            self.stop_one(now, partition);
+        }
+    }
+
+    fn stop_one(&mut self, now: Duration, partition: TopicPartition) {
+        self.take(now, partition, Input::Stop, &[]);
+        if let Some(hosted) = self.hosted.get(&partition) {
+            self.jobs.push(Job::Flush(hosted.log.clone()));
         }
     }
 

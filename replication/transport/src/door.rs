@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use heddle_replication::message::Life;
 use crate::backoff::Backoff;
 use crate::handshake::{Aim, Greeted, HandshakeError, Identity, Roster, Secret, accept, dial};
 use crate::link::Link;
+use crate::scarce::Scarce;
 use crate::wire::{CLUSTER_ID_BYTES_MAX, Purpose, Refusal};
 
 /// Times and limits of the connections of one core.
@@ -30,7 +32,8 @@ pub struct Options {
     pub connect_time_max: Duration,
     /// How long a handshake may take.
     pub handshake_time_max: Duration,
-    /// Connections that are being greeted at once, each holding a few kilobytes; more are closed at once.
+    /// Connections that are being greeted at once, each holding a few kilobytes. The oldest is closed for another: a peer needs
+    /// a moment, and those that are silent leave the place to it.
     pub greeting_count_max: usize,
     /// How often each end asks for a sign of life.
     pub ping_every: Duration,
@@ -62,7 +65,7 @@ pub struct HandshakeCounts {
     pub garbage: u64,
     /// That took too long.
     pub too_slow: u64,
-    /// Closed unread, because too many others were being greeted.
+    /// Closed for others, because too many were being greeted.
     pub too_many: u64,
 }
 
@@ -82,8 +85,11 @@ struct Inner {
     options: Options,
     roster: Rc<RefCell<Roster>>,
     takers: RefCell<BTreeMap<Purpose, Taker>>,
-    greeting_count: Cell<usize>,
+    /// Those that are being greeted, the oldest first, by a number that rises.
+    greeting: RefCell<BTreeMap<u64, ShutdownHandle>>,
+    greeting_next: Cell<u64>,
     handshakes: RefCell<HandshakeCounts>,
+    failures: Scarce,
     listeners: RefCell<Vec<ListenerShutdown>>,
     is_stopped: Cell<bool>,
 }
@@ -103,8 +109,10 @@ impl Door {
             options,
             roster: Rc::default(),
             takers: RefCell::default(),
-            greeting_count: Cell::new(0),
+            greeting: RefCell::default(),
+            greeting_next: Cell::new(0),
             handshakes: RefCell::default(),
+            failures: Scarce::default(),
             listeners: RefCell::default(),
             is_stopped: Cell::new(false),
         }))
@@ -127,15 +135,12 @@ impl Door {
 
     fn let_in(&self, stream: Stream) {
         let inner = self.0.clone();
-        if inner.greeting_count.get() >= inner.options.greeting_count_max {
-            inner.handshakes.borrow_mut().too_many += 1;
-            return;
-        }
-        inner.greeting_count.set(inner.greeting_count.get() + 1);
+        let number = inner.begin_greeting(&stream);
         spawn(async move {
             let greeted = inner.greet(stream).await;
-            inner.greeting_count.set(inner.greeting_count.get() - 1);
-            let Some(greeted) = greeted else { return };
+            // Without a place any more it was closed for another.
+            let kept = inner.greeting.borrow_mut().remove(&number);
+            let Some(greeted) = greeted.filter(|_| kept.is_some()) else { return };
             let taker = inner.takers.borrow().get(&greeted.purpose).cloned();
             if let Some(take) = taker {
                 drop(inner);
@@ -190,6 +195,21 @@ impl Door {
 }
 
 impl Inner {
+    /// Makes room for one more, at the cost of the oldest.
+    fn begin_greeting(&self, stream: &Stream) -> u64 {
+        let mut greeting = self.greeting.borrow_mut();
+        while greeting.len() >= self.options.greeting_count_max.max(1)
+            && let Some((_, oldest)) = greeting.pop_first()
+        {
+            oldest.shutdown(Shutdown::Both);
+            self.handshakes.borrow_mut().too_many += 1;
+        }
+        let number = self.greeting_next.get();
+        self.greeting_next.set(number + 1);
+        greeting.insert(number, stream.shutdown_handle());
+        number
+    }
+
     async fn greet(&self, stream: Stream) -> Option<Met> {
         let from = stream.peer_addr();
         let link = Link::from(stream);
@@ -202,7 +222,9 @@ impl Inner {
             Ok(_) => {}
             Err(error) => {
                 self.handshakes.borrow_mut().note(&error);
-                tracing::warn!(%error, ?from, "a connection of a peer came to nothing");
+                if let Some(left_out) = self.failures.due(Instant::now()) {
+                    tracing::warn!(%error, ?from, left_out, "a connection of a peer came to nothing");
+                }
             }
         }
         None

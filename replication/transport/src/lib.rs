@@ -17,6 +17,7 @@ pub mod handshake;
 mod link;
 mod peers;
 mod runner;
+mod scarce;
 mod session;
 mod signal;
 pub mod wire;

@@ -508,6 +508,27 @@ fn records_that_others_have_long_committed_wait_for_a_large_write_and_no_others_
 }
 
 #[test]
+fn who_is_placed_on_a_node_that_stops_stops_too() {
+    let mut pair = Pair::new();
+    pair.driver.stop(Duration::ZERO);
+    let other = TopicPartition::new(TopicId::new([2; 16]), PartitionIndex::new(0));
+    let log = pair.logs.log(other, LogConfig::default());
+    pair.driver.add(Duration::ZERO, placement(other, pair.nodes.clone()), log);
+    pair.driver.granted(Duration::ZERO, other, led_by(0, 1, pair.nodes.clone()));
+    pair.work(Duration::ZERO, SOON);
+    let events = pair.driver.events();
+    let stopped: BTreeSet<&TopicPartition> = events
+        .iter()
+        .filter_map(|event| match event {
+            Event::Stopped(partition) => Some(partition),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(stopped, BTreeSet::from([&other, &pair.partition]));
+    assert_eq!(pair.driver.replica(other).unwrap().leads(), None);
+}
+
+#[test]
 fn a_member_that_comes_back_with_little_leaves_the_in_sync_set_at_once() {
     let second = Duration::from_secs(1);
     let left_after = |arrived: i64, held: Option<i64>| {
