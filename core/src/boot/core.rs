@@ -8,7 +8,7 @@ use heddle_log_store::{
 use heddle_net::{http, socket::Listener};
 use heddle_proto::{
     error::ErrorCode,
-    ids::{CoreId, NodeId},
+    ids::{CoreId, NodeId, TopicPartition},
 };
 
 use super::{
@@ -73,9 +73,8 @@ async fn boot_and_serve(
     let mut peers = sockets.peers.map(listen::attach).transpose()?;
     let metadata = metadata::read(plan, (core, &mut peers), queues, &disk).await?;
     let hooks: Rc<ShardHooks<GlommioDisk>> = Rc::default();
-    let store = recover(plan, core, &disk, hooks.clone()).await?;
+    let (store, (files, promises)) = recover(plan, core, &disk, hooks.clone()).await?;
     let me = NodeId::new(plan.config.node_id);
-    let (files, promises) = promises::take(plan, &disk, CoreId::new(core)).await?;
     plan.promises_taken.meet().await;
     // Before any replica promises more: what is left behind of an older time would count beside that.
     promises::retire(plan, &disk, CoreId::new(core)).await?;
@@ -196,7 +195,7 @@ async fn recover(
     core: u16,
     disk: &GlommioDisk,
     hooks: Rc<ShardHooks<GlommioDisk>>,
-) -> Result<LogStore<GlommioDisk>, Fatal> {
+) -> Result<(LogStore<GlommioDisk>, promises::Taken<GlommioDisk>), Fatal> {
     let options = plan.store_options();
     let cores = plan.config.core_count() as u16;
     let image = plan.image();
@@ -215,11 +214,21 @@ async fn recover(
     let store = LogStore::open(disk.clone(), options, heddle_proto::ids::CoreId::new(core), recovered, hooks)
         .await
         .map_err(|error| storage_failure(&error))?;
+    let promises = promises::take(plan, disk, CoreId::new(core), damaged(&image, &store)).await?;
     plan.recovered.meet().await;
     store.retire_old_wals(&mine).await.map_err(|error| storage_failure(&error))?;
     // A log that was deleted may be made again from now on: nothing tells of what it was before.
     plan.retired.meet().await;
-    Ok(store)
+    Ok((store, promises))
+}
+
+/// The logs of this core in which recovery has found damage.
+fn damaged<D: Disk>(image: &ClusterImage, store: &LogStore<D>) -> Vec<TopicPartition> {
+    let is_damaged = |at: &TopicPartition| {
+        let topic = image.topic_by_id(at.topic);
+        topic.is_some_and(|topic| store.log(*at, topic.config.log).damage().is_some())
+    };
+    store.recovered().into_iter().filter(is_damaged).collect()
 }
 
 fn deal(

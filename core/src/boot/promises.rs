@@ -7,11 +7,14 @@ use std::{
 };
 
 use heddle_log_store::Disk;
-use heddle_proto::ids::{CoreId, NodeId};
-use heddle_replication_driver::promises::{PromiseFiles, Promises};
+use heddle_proto::ids::{CoreId, NodeId, TopicPartition};
+use heddle_replication_driver::promises::{self, PromiseFiles, Promises};
 
 use super::plan::Plan;
 use crate::fatal::Fatal;
+
+/// Where the promises of a core are, and what they are, with the number of the table.
+pub type Taken<D> = (PromiseFiles<D>, Option<(Promises, u64)>);
 
 fn root(data_dir: &Path) -> PathBuf {
     data_dir.join("promises")
@@ -62,7 +65,7 @@ pub async fn deal<D: Disk>(plan: &Plan, disk: &D, core: CoreId) -> Result<(), Fa
 }
 
 /// Takes what was dealt to this core, which is on stable storage in its own name then, with the number of its table; after
-/// every core has dealt.
+/// every core has dealt, and before anything is done about the logs that are damaged.
 ///
 /// # Errors
 /// If the disk refuses.
@@ -70,10 +73,12 @@ pub async fn take<D: Disk>(
     plan: &Plan,
     disk: &D,
     core: CoreId,
-) -> Result<(PromiseFiles<D>, Option<(Promises, u64)>), Fatal> {
+    damaged: Vec<TopicPartition>,
+) -> Result<Taken<D>, Fatal> {
     let files = files(plan, disk, core);
     let (old, number) = files.read().await.map_err(unusable)?.unwrap_or_default();
-    let promises = plan.take_promises(core);
+    let mut promises = plan.take_promises(core);
+    promises::doubt(&mut promises, damaged);
     let number = match promises == old {
         true => number,
         false => files.replace(&promises, number).await.map_err(unusable)?,

@@ -60,8 +60,6 @@ pub struct Replicas<D: Disk + 'static> {
     /// And how many replicas are to hold what is committed.
     required: RefCell<BTreeMap<TopicPartition, u16>>,
     needed: RefCell<BTreeMap<Peer, String>>,
-    /// Logs of which the disk had lost something when this life began.
-    damaged: RefCell<BTreeSet<TopicPartition>>,
     /// Replicas that have left what they have in good order.
     stopped: RefCell<BTreeSet<TopicPartition>>,
     is_in_touch: Cell<bool>,
@@ -95,7 +93,6 @@ impl<D: Disk + 'static> Replicas<D> {
             told: RefCell::default(),
             required: RefCell::default(),
             needed: RefCell::default(),
-            damaged: RefCell::default(),
             stopped: RefCell::default(),
             is_in_touch: Cell::new(true),
             deleting: RefCell::default(),
@@ -173,7 +170,6 @@ impl<D: Disk + 'static> Shard<D> {
                 let partition = self.open(at);
                 partition.follow_cut(damage.offset);
                 partition.log().cut(damage.offset).await?;
-                self.replicas.damaged.borrow_mut().insert(at);
             }
         }
         Ok(())
@@ -281,7 +277,7 @@ impl<D: Disk + 'static> Shard<D> {
         }
         if is_new {
             let log: Log<D> = opened.log().clone();
-            let is_damaged = log.damage().is_some() || self.replicas.damaged.borrow().contains(&at);
+            let is_damaged = log.damage().is_some();
             let history = History::from_entries(opened.history()).unwrap_or_default();
             let placement = news.placement(&self.replicas.at_start, topic, at, (history, is_damaged));
             self.replicas.runner.with(|driver, now| driver.add(now, placement, log));

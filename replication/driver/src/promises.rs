@@ -38,6 +38,16 @@ pub fn merge(into: &mut Promises, partition: TopicPartition, promise: Promise) {
     kept.accepted = kept.accepted.max(promise.accepted);
 }
 
+/// These replicas may have lost what they acknowledged. To be on stable storage before anything that tells of it goes, as a cut of the
+/// damage in a log does: after a crash in between, a replica that forgot would vote like one that did not.
+pub fn doubt(promises: &mut Promises, damaged: impl IntoIterator<Item = TopicPartition>) {
+    for partition in damaged {
+        if let Some(promise) = promises.get_mut(&partition) {
+            promise.intact = false;
+        }
+    }
+}
+
 /// Where the tables are.
 pub struct PromiseFiles<D: Disk> {
     disk: D,
@@ -208,6 +218,16 @@ mod tests {
             bad[byte] ^= 4;
             assert_eq!(decode(&bad), None, "byte {byte}");
         }
+    }
+
+    #[test]
+    fn who_may_have_lost_something_is_doubted_and_nobody_else() {
+        let partition = |index| TopicPartition::new(TopicId::new([3; 16]), PartitionIndex::new(index));
+        let (before, mut after) = (promises(7), promises(7));
+        doubt(&mut after, [partition(4), partition(1000)]);
+        assert!(!after[&partition(4)].intact && before[&partition(4)].intact);
+        after.remove(&partition(4));
+        assert!(after.iter().all(|(at, promise)| before[at] == *promise) && after.len() == 199);
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl Up {
         let log = self.store.log(at, log_config(plan));
         let end = self.damaged.get(&at).copied().unwrap_or(log.positions().written);
         let history = self.keep_history(&log, end);
-        let is_damaged = log.damage().is_some() || self.damaged.contains_key(&at) || self.has_lost;
+        let is_damaged = log.damage().is_some();
         let mut placement = news.placement(&self.at_start, topic, at, (history, is_damaged));
         placement.config.catch_up_records_max = CATCH_UP_RECORDS_MAX;
         self.driver.borrow_mut().add(clock, placement, log);

@@ -23,7 +23,7 @@ use heddle_replication::history::History;
 use heddle_replication::message::Life;
 use heddle_replication::replica::Hold;
 use heddle_replication::stream;
-use heddle_replication_driver::promises::{PromiseFiles, Promises};
+use heddle_replication_driver::promises::{self, PromiseFiles, Promises};
 use heddle_replication_driver::{Done, Driver, JobError, Options, Peer, encode_history, restore_history};
 
 use crate::plan::{Bug, Plan};
@@ -121,8 +121,6 @@ pub struct Up {
     pub at_start: Arc<ClusterImage>,
     /// Where logs are damaged that the disk had lost something of when this life began.
     pub damaged: BTreeMap<TopicPartition, Offset>,
-    /// Whether the disk has lost no one knows what.
-    pub has_lost: bool,
     /// Logs of replicas that have gone elsewhere, while they are being deleted.
     pub deleting: BTreeSet<TopicPartition>,
     /// When the process ends, whether all replicas have stopped by then or not.
@@ -224,11 +222,9 @@ impl Node {
         });
         let disk = self.disk.clone();
         let owner = (self.id, image.clone());
-        let booting = boot(disk.clone(), owner, self.bug, hooks.clone());
-        let (store, has_lost) = self.disk.run(booting).map_err(|error| error.to_string())?;
         let files = PromiseFiles::new(disk.clone(), PathBuf::from("/data/promises"));
-        let promises = take_promises(&files, (self.id, &image));
-        let promises = self.disk.run(promises).map_err(|error| error.to_string())?;
+        let booting = boot((disk, &files), owner, &self.plan, hooks.clone());
+        let (store, promises) = self.disk.run(booting).map_err(|error| error.to_string())?;
         let driver = Driver::new(self.id, life, driver_options(&self.plan), store.clone(), files, promises);
         let driver = Rc::new(RefCell::new(driver));
         *hooks.driver.borrow_mut() = Rc::downgrade(&driver);
@@ -247,7 +243,6 @@ impl Node {
             late_seals: Vec::new(),
             at_start: image,
             damaged: BTreeMap::new(),
-            has_lost,
             deleting: BTreeSet::new(),
             ends_at: None,
             hooks,
@@ -408,42 +403,48 @@ fn take_ready<T>(running: &mut Vec<Pin<Box<dyn Future<Output = T>>>>, cx: &mut C
     done
 }
 
-/// Opens the store; also says whether frames are lost, so that no log can be sure to be whole. Of logs that have no replica
+/// Opens the store and takes up the promises. Where frames are lost no log can be sure to be whole. Of logs that have no replica
 /// here there is only the name left.
 async fn boot(
-    disk: MemoryDisk,
+    (disk, files): (MemoryDisk, &PromiseFiles<MemoryDisk>),
     (node, image): (NodeId, Arc<ClusterImage>),
-    bug: Option<Bug>,
+    plan: &Plan,
     hooks: Rc<NodeHooks>,
-) -> Result<(LogStore<MemoryDisk>, bool), StorageError> {
+) -> std::io::Result<(LogStore<MemoryDisk>, Option<(Promises, u64)>)> {
+    let failed = |error: StorageError| std::io::Error::other(error.to_string());
     let options = store_options();
-    let dirs = list_wal_dirs(&disk, &options).await?;
+    let dirs = list_wal_dirs(&disk, &options).await.map_err(failed)?;
     let mut recovered = RecoveredPartitions::new();
     let mut lost = false;
-    for partition in list_partitions(&disk, &options).await? {
+    for partition in list_partitions(&disk, &options).await.map_err(failed)? {
         recovered.insert(partition, Default::default());
     }
     for dir in &dirs {
-        let contents = replay_wal(&disk, &options, *dir).await?;
+        let contents = replay_wal(&disk, &options, *dir).await.map_err(failed)?;
         lost |= !contents.lost_frames.is_empty() || contents.damaged_entries > 0;
         let mine = contents.partitions.into_iter().filter(|(at, _)| image.core_on(node, *at).is_some());
-        if bug != Some(Bug::ForgetsWrites) {
+        if plan.bug != Some(Bug::ForgetsWrites) {
             recovered.extend(mine);
         }
     }
-    let store = LogStore::open(disk, options, CoreId::new(0), recovered, hooks).await?;
-    store.retire_old_wals(&dirs).await?;
-    Ok((store, lost))
+    let store = LogStore::open(disk, options, CoreId::new(0), recovered, hooks).await.map_err(failed)?;
+    let is_damaged = |at: &TopicPartition| lost || store.log(*at, log_config(plan)).damage().is_some();
+    let damaged: Vec<TopicPartition> = store.recovered().into_iter().filter(is_damaged).collect();
+    let promises = take_promises(files, (node, &image), damaged).await?;
+    store.retire_old_wals(&dirs).await.map_err(failed)?;
+    Ok((store, promises))
 }
 
 /// What the replicas of this node have promised; those that are elsewhere now have nothing to keep.
 async fn take_promises(
     files: &PromiseFiles<MemoryDisk>,
     (node, image): (NodeId, &ClusterImage),
+    damaged: Vec<TopicPartition>,
 ) -> std::io::Result<Option<(Promises, u64)>> {
     let Some((found, number)) = files.read().await? else { return Ok(None) };
     let mut promises = found.clone();
     promises.retain(|at, _| image.core_on(node, *at).is_some());
+    promises::doubt(&mut promises, damaged);
     let number = if promises == found { number } else { files.replace(&promises, number).await? };
     Ok(Some((promises, number)))
 }

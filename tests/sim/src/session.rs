@@ -125,6 +125,11 @@ impl Session {
         self.tell_at = clock;
     }
 
+    /// Whether it has been asked to hand over what it leads.
+    pub fn is_leaving(&self) -> bool {
+        self.leaves_at.is_some()
+    }
+
     /// Whether the node has handed over, or waited for that long enough.
     pub fn has_left(&self, clock: Duration) -> bool {
         self.leaves_at

@@ -11,6 +11,7 @@ use heddle_replication::replica::Hold;
 
 use crate::checkers::{self, Replica};
 use crate::cluster::{Cluster, TICK};
+use crate::node::Node;
 
 /// A healed cluster has so long to become whole again.
 const HEALING: Duration = Duration::from_secs(45);
@@ -41,7 +42,11 @@ impl Cluster {
                 self.start(index);
             }
             self.step(true);
-            if self.now.as_millis().is_multiple_of(100) && self.is_whole() {
+            // Who has been asked to go before the faults ended goes, and comes back.
+            let stays = |node: &Node| {
+                node.up.as_ref().is_some_and(|up| up.ends_at.is_none() && !up.session.is_leaving())
+            };
+            if self.now.as_millis().is_multiple_of(100) && self.nodes.iter().all(stays) && self.is_whole() {
                 break;
             }
         }
