@@ -114,8 +114,8 @@ impl Leadership {
         self.electing().unwrap_or(self.grant.epoch)
     }
 
-    /// A replica is placed, perhaps where another one was taken away.
-    pub fn place_newcomer(&mut self) {
+    /// Replicas are placed or taken away: a newcomer may come where another one was before, and a wish for one that goes is void.
+    pub fn place(&mut self) {
         let members = self.grant.in_sync.members.clone();
         self.grant.in_sync = self.grant.in_sync.changed(members);
     }

@@ -14,8 +14,9 @@ pub struct InSync {
     /// All members hold a committed record (`commit=all`): slower than the slowest of them, and one that is left can take
     /// over.
     pub commit_all: bool,
-    /// Rises with every change, so that one that arrives twice or late is recognised, and with every replica that is placed, so
-    /// that what it acknowledges is told from what another said that was there before.
+    /// Rises with every change, so that one that arrives twice or late is recognised, and with every replica that is placed or taken
+    /// away: what a newcomer acknowledges is told from what another said that was there before, and nobody waits for a change
+    /// that cannot be any more.
     pub version: u32,
 }
 

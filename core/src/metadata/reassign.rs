@@ -106,9 +106,9 @@ impl PartitionImage {
     }
 
     fn replace(&mut self, replicas: Vec<ReplicaSlot>) {
-        if replicas.iter().any(|replica| self.replica_on(replica.node).is_none()) {
+        if nodes(&replicas) != nodes(&self.replicas) {
             let mut leadership = self.leadership();
-            leadership.place_newcomer();
+            leadership.place();
             self.isr_version = leadership.grant().in_sync.version;
         }
         let before = std::mem::replace(&mut self.replicas, replicas);

@@ -392,7 +392,7 @@ impl World {
         node.disk_log.clear();
         node.disk_start = 0;
         node.disk_promise = None;
-        Arc::make_mut(&mut self.leadership).place_newcomer();
+        Arc::make_mut(&mut self.leadership).place();
         self.start_in(instance, index, self.nodes[index].life);
     }
 
