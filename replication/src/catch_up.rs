@@ -26,21 +26,23 @@ impl Peer {
         Peer { life, written: Offset::ZERO, held: None, version: 0, sent: None }
     }
 
-    /// It acknowledged. What it says knowing a newer version of the in-sync set counts alone: what came before may be of a replica
-    /// that was taken away.
+    /// It acknowledged. What it says knowing a newer version of the in-sync set counts alone: what came before, or comes late, may be
+    /// of a replica that was taken away.
     pub fn acked(&mut self, written: Offset, held: Option<Offset>, version: u32) {
+        if version < self.version {
+            return;
+        }
         if version > self.version {
             *self = Peer { written, held, version, ..*self };
-        } else if version == self.version {
-            self.written = self.written.max(written);
-            self.held = self.held.max(held);
         }
+        self.written = self.written.max(written);
+        self.held = self.held.max(held);
         self.sent = Some(self.sent.map_or(self.written, |sent| sent.max(self.written)));
     }
 
-    /// Nothing is sent to it, and nothing counts, until it acknowledges again.
-    pub fn pause(&mut self) {
-        (self.sent, self.held) = (None, None);
+    /// Nothing is sent to it, and nothing counts, until it acknowledges again, knowing this version of the in-sync set at least.
+    pub fn pause(&mut self, version: u32) {
+        (self.sent, self.held, self.version) = (None, None, version);
     }
 
     /// What was sent and not acknowledged may be lost.

@@ -46,7 +46,7 @@ impl Primary {
         let members = &self.in_sync.members;
         for (node, peer) in &mut self.peers {
             if !members.contains(node) && !replicas.contains(node) {
-                peer.pause();
+                peer.pause(self.in_sync.version);
             }
         }
     }
@@ -246,8 +246,9 @@ impl Primary {
 
     /// Asks for the in-sync set with `node`, when that acknowledges in this epoch and, where all members hold what is committed,
     /// has all of that. It has to know this version of the set: what it acknowledged before, a replica may have said that was taken
-    /// away since and given back with nothing in the same life, which makes another version. How far behind it may be otherwise is the driver's to say. The others need not acknowledge now: what is
-    /// committed they held when it was, and one that is gone for good can leave only when somebody has come.
+    /// away since and given back with nothing in the same life, which makes another version. How far behind it may be otherwise is
+    /// the driver's to say. The others need not acknowledge now: what is committed they held when it was, and one that is gone for
+    /// good can leave only when somebody has come.
     pub fn grow(
         &mut self,
         node: NodeId,
@@ -407,11 +408,15 @@ mod tests {
         let mut primary = primary_of(&[ME]);
         join(&mut primary, 0);
         ack(&mut primary, 4);
+        let in_sync = InSync { version: 1, ..primary.in_sync.clone() };
+        primary.update(&in_sync);
         primary.pause_others(&BTreeSet::from([ME]));
+        ack(&mut primary, 4);
+        assert!(sent(&mut primary).is_empty(), "that was under way");
         let mut out = Vec::new();
         primary.resend(BACKUP, &log(), Offset::ZERO, &mut out);
         assert!(matches!(&out[..], [Output::Send { message: Message::Append { .. }, .. }]), "{out:?}");
-        ack(&mut primary, 4);
+        ack_knowing(&mut primary, 4, 2);
         let sent = sent(&mut primary);
         assert!(
             matches!(&sent[..], [Output::Send { message: Message::Append { from, .. }, .. }] if from.get() == 4),
