@@ -68,8 +68,8 @@ pub struct Options {
     pub read_ahead_bytes_max: usize,
     /// Sequential disk readers remembered, whole core.
     pub read_cursors_max: usize,
-    /// Memory of what was read for them, what a slow client has not taken included, whole core. Beyond it nothing is read ahead,
-    /// and a reader gets what it asks for and no more.
+    /// Memory of what was read for them, what a slow client has not taken included, whole core. From there on nothing is read ahead:
+    /// a reader has what it asks for read, in whole blocks and batches, and no more.
     pub read_bytes_max: usize,
     /// Segment files grow on disk by at most this much at a time.
     pub preallocate_bytes_max: u64,

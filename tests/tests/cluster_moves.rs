@@ -273,6 +273,56 @@ fn the_only_replica_moves_multiplies_and_drains_while_it_is_written() {
     kafka::deliver(&nodes.bootstrap(), SINGLE, &SAFE, &[ToSend::to(0, "without its leader")]);
 }
 
+#[test]
+fn a_replica_that_comes_back_on_another_core_begins_anew() {
+    const ALONE: &str = "alone";
+    let nodes = Nodes::start(2);
+    create(&nodes, ALONE, 1, 3, "2");
+    let mut sent: Vec<ToSend> = Vec::new();
+    let mut send = |count: usize| {
+        let more: Vec<ToSend> =
+            (sent.len()..sent.len() + count).map(|number| ToSend::to(0, number.to_string())).collect();
+        kafka::deliver(&nodes.bootstrap(), ALONE, &SAFE, &more);
+        sent.extend(more);
+        sent.len()
+    };
+    let at = &nodes.brokers[0];
+    for is_paused in [true, false, true, false] {
+        send(200);
+        std::thread::sleep(Duration::from_millis(1500)); // into segments
+        let (there, _) = brokers_of(at, ALONE, 0);
+        let others: Vec<i32> = there.iter().copied().filter(|broker| broker / 1000 != 3).collect();
+        let third = there.iter().find(|broker| *broker / 1000 == 3).unwrap();
+        if is_paused {
+            nodes.brokers[2].suspend(); // it hears of both moves at once
+        }
+        reassign(at, ALONE, 0, &others);
+        wait_until_on(at, ALONE, 0, &others.iter().map(|broker| broker / 1000).collect::<Vec<i32>>());
+        let back: Vec<i32> = others.iter().copied().chain([3000 + (third + 1) % 2]).collect();
+        reassign(at, ALONE, 0, &back);
+        if is_paused {
+            nodes.brokers[2].resume();
+        }
+        wait_until_on(at, ALONE, 0, &[1, 2, 3]);
+        nodes.wait_until_level();
+        let now: BTreeSet<i32> = brokers_of(at, ALONE, 0).0.into_iter().collect();
+        assert_eq!(now, back.into_iter().collect(), "the brokers that were asked for");
+    }
+    let count = send(200);
+    check(&nodes.bootstrap(), ALONE, 1, count);
+    // The third node has all of it, and has it on its disk.
+    let mut nodes = nodes;
+    nodes.brokers[2].kill();
+    nodes.brokers[2].restart();
+    wait_until_on(&nodes.brokers[0], ALONE, 0, &[1, 2, 3]);
+    nodes.brokers[1].kill();
+    check(&nodes.bootstrap(), ALONE, 1, count);
+    nodes.brokers[1].restart();
+    wait_until_on(&nodes.brokers[0], ALONE, 0, &[1, 2, 3]);
+    nodes.brokers[0].kill();
+    check(&nodes.brokers[2].bootstrap(), ALONE, 1, count);
+}
+
 /// All that was written is there, once and in order.
 fn check_single(nodes: &Nodes, count: usize) {
     let records = kafka::read_to_end(&nodes.bootstrap(), "single", &kafka::from_beginning(3));

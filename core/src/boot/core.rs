@@ -10,6 +10,7 @@ use heddle_proto::{
     error::ErrorCode,
     ids::{CoreId, NodeId, TopicPartition},
 };
+use heddle_replication_driver::promises::{PromiseFiles, Promises};
 
 use super::{
     HAND_OVER_MAX, STOP_GRACE,
@@ -73,7 +74,7 @@ async fn boot_and_serve(
     let mut peers = sockets.peers.map(listen::attach).transpose()?;
     let metadata = metadata::read(plan, (core, &mut peers), queues, &disk).await?;
     let hooks: Rc<ShardHooks<GlommioDisk>> = Rc::default();
-    let (store, (files, promises)) = recover(plan, core, &disk, hooks.clone()).await?;
+    let Recovered { store, files, promises, damaged } = recover(plan, core, &disk, hooks.clone()).await?;
     let me = NodeId::new(plan.config.node_id);
     plan.promises_taken.meet().await;
     // Before any replica promises more: what is left behind of an older time would count beside that.
@@ -83,8 +84,8 @@ async fn boot_and_serve(
         plan.replica_options(),
         plan.image(),
         store.clone(),
-        files,
-        promises,
+        (files, promises),
+        plan.homes.clone(),
     );
     let shard = Shard::new(ShardParts {
         config: plan.config.clone(),
@@ -130,7 +131,7 @@ async fn boot_and_serve(
             session.watch_touch(say).await;
         });
     }
-    shard.mend_replicas().await.map_err(|error| storage_failure(&error))?;
+    shard.mend_replicas(damaged).await.map_err(|error| storage_failure(&error))?;
     shard.start_replicas(door.as_ref());
     shard.follow_replicas();
     shard.delete_moved(shard.store.recovered());
@@ -195,7 +196,7 @@ async fn recover(
     core: u16,
     disk: &GlommioDisk,
     hooks: Rc<ShardHooks<GlommioDisk>>,
-) -> Result<(LogStore<GlommioDisk>, promises::Taken<GlommioDisk>), Fatal> {
+) -> Result<Recovered<GlommioDisk>, Fatal> {
     let options = plan.store_options();
     let cores = plan.config.core_count() as u16;
     let image = plan.image();
@@ -214,12 +215,26 @@ async fn recover(
     let store = LogStore::open(disk.clone(), options, heddle_proto::ids::CoreId::new(core), recovered, hooks)
         .await
         .map_err(|error| storage_failure(&error))?;
-    let promises = promises::take(plan, disk, CoreId::new(core), damaged(&image, &store)).await?;
+    let core = CoreId::new(core);
+    let damaged = damaged(&image, &store);
+    let (files, promises) = promises::take(plan, disk, core, &damaged).await?;
+    for at in store.recovered() {
+        assert!(plan.homes.take(at, core), "{at}: two cores have recovered one log");
+    }
     plan.recovered.meet().await;
     store.retire_old_wals(&mine).await.map_err(|error| storage_failure(&error))?;
     // A log that was deleted may be made again from now on: nothing tells of what it was before.
     plan.retired.meet().await;
-    Ok((store, promises))
+    Ok(Recovered { store, files, promises, damaged })
+}
+
+/// What recovery leaves a core with.
+struct Recovered<D: Disk> {
+    store: LogStore<D>,
+    files: PromiseFiles<D>,
+    promises: Option<(Promises, u64)>,
+    /// Logs that are damaged, whose replicas are doubted on stable storage.
+    damaged: Vec<TopicPartition>,
 }
 
 /// The logs of this core in which recovery has found damage.

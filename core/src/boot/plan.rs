@@ -15,7 +15,7 @@ use heddle_replication_transport::{
 };
 
 use super::{data_dir::DataDir, meeting::Meeting};
-use crate::{config::Config, metadata::ClusterImage};
+use crate::{config::Config, metadata::ClusterImage, shard::homes::Homes};
 
 /// Shared by all cores until they serve.
 pub struct Plan {
@@ -51,6 +51,8 @@ pub struct Plan {
     image: OnceLock<Arc<ClusterImage>>,
     dealt: Vec<Mutex<WalContents>>,
     promises: Vec<Mutex<Promises>>,
+    /// Which core has the log of a replica.
+    pub homes: Arc<Homes>,
 }
 
 impl Plan {
@@ -77,6 +79,7 @@ impl Plan {
             image: OnceLock::new(),
             dealt: (0..cores).map(|_| Mutex::default()).collect(),
             promises: (0..cores).map(|_| Mutex::default()).collect(),
+            homes: Arc::default(),
         }
     }
 

@@ -13,9 +13,6 @@ use heddle_replication_driver::promises::{self, PromiseFiles, Promises};
 use super::plan::Plan;
 use crate::fatal::Fatal;
 
-/// Where the promises of a core are, and what they are, with the number of the table.
-pub type Taken<D> = (PromiseFiles<D>, Option<(Promises, u64)>);
-
 fn root(data_dir: &Path) -> PathBuf {
     data_dir.join("promises")
 }
@@ -73,12 +70,12 @@ pub async fn take<D: Disk>(
     plan: &Plan,
     disk: &D,
     core: CoreId,
-    damaged: Vec<TopicPartition>,
-) -> Result<Taken<D>, Fatal> {
+    damaged: &[TopicPartition],
+) -> Result<(PromiseFiles<D>, Option<(Promises, u64)>), Fatal> {
     let files = files(plan, disk, core);
     let (old, number) = files.read().await.map_err(unusable)?.unwrap_or_default();
     let mut promises = plan.take_promises(core);
-    promises::doubt(&mut promises, damaged);
+    promises::doubt(&mut promises, damaged.iter().copied());
     let number = match promises == old {
         true => number,
         false => files.replace(&promises, number).await.map_err(unusable)?,

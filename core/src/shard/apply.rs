@@ -43,8 +43,11 @@ impl<D: Disk> Shard<D> {
         let logs: Vec<TopicPartition> =
             self.store.partitions().into_iter().filter(|at| at.topic == topic).collect();
         for at in logs {
-            if let Err(error) = self.store.delete(at).await {
-                tracing::warn!(topic = %topic, partition = %at.partition, %error, "files of a deleted topic stay for now");
+            match self.store.delete(at).await {
+                Ok(()) => self.replicas.left(at, self.core()),
+                Err(error) => {
+                    tracing::warn!(topic = %topic, partition = %at.partition, %error, "files of a deleted topic stay for now");
+                }
             }
         }
     }

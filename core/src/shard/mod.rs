@@ -10,6 +10,7 @@ pub mod fetch_set;
 pub mod groups;
 pub mod hand_over;
 pub mod handoff;
+pub mod homes;
 pub mod hooks;
 pub mod news;
 pub mod offsets;

@@ -39,10 +39,11 @@ pub fn replicas_on(
         .filter(move |(_, at, partition)| partition.is_replicated() && image.core_on(node, *at) == Some(core))
 }
 
-/// Whether a partition is there, but has no replica on a node: a log of it there is to be deleted.
-pub fn is_elsewhere(image: &ClusterImage, node: NodeId, at: TopicPartition) -> bool {
+/// Whether a partition is there, but has no replica on a core of a node: a log of it there is to be deleted. One that the node
+/// has on another core now has come back with a later move, and begins with nothing.
+pub fn is_elsewhere(image: &ClusterImage, (node, core): (NodeId, CoreId), at: TopicPartition) -> bool {
     let partition = image.topic_by_id(at.topic).and_then(|topic| topic.partition(at.partition));
-    partition.is_some() && image.core_on(node, at).is_none()
+    partition.is_some() && image.core_on(node, at) != Some(core)
 }
 
 /// What a replica has not been told yet.
@@ -205,8 +206,10 @@ mod tests {
         let image = image_of(moved.clone());
         let has = |node| replicas_on(&image, (NodeId::new(node), CoreId::new(0))).count();
         assert_eq!([1, 2, 3, 4].map(has), [1, 1, 1, 0]);
-        let is_elsewhere = |node| is_elsewhere(&image, NodeId::new(node), AT);
+        let is_elsewhere = |node| is_elsewhere(&image, (NodeId::new(node), CoreId::new(0)), AT);
         assert_eq!([1, 3, 4].map(is_elsewhere), [false, false, true]);
+        let on_another_core = super::is_elsewhere(&image, (NodeId::new(1), CoreId::new(1)), AT);
+        assert!(on_another_core, "what this core has is of another time");
         let told = news(3, &moved, None);
         assert!(told.cores.contains_key(&NodeId::new(3)) && !told.replicas.contains(&NodeId::new(3)));
     }

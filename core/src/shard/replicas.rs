@@ -22,6 +22,7 @@ use heddle_replication_transport::{Door, Observer, Peers, Runner};
 
 use super::{
     Shard,
+    homes::Homes,
     news::{self, News},
     request::CoreRequest,
 };
@@ -65,6 +66,9 @@ pub struct Replicas<D: Disk + 'static> {
     is_in_touch: Cell<bool>,
     /// Logs of replicas that have gone elsewhere, while they are being deleted.
     deleting: RefCell<BTreeSet<TopicPartition>>,
+    homes: Arc<Homes>,
+    /// A replica is to come here whose log another core of this node has.
+    is_waiting: Cell<bool>,
 }
 
 impl<D: Disk + 'static> Replicas<D> {
@@ -74,8 +78,8 @@ impl<D: Disk + 'static> Replicas<D> {
         options: Options,
         at_start: Arc<ClusterImage>,
         store: heddle_log_store::LogStore<D>,
-        files: PromiseFiles<D>,
-        found: Option<(Promises, u64)>,
+        (files, found): (PromiseFiles<D>, Option<(Promises, u64)>),
+        homes: Arc<Homes>,
     ) -> Self {
         let observer = Rc::new(ShardObserver {
             shard: RefCell::default(),
@@ -96,12 +100,19 @@ impl<D: Disk + 'static> Replicas<D> {
             stopped: RefCell::default(),
             is_in_touch: Cell::new(true),
             deleting: RefCell::default(),
+            homes,
+            is_waiting: Cell::new(false),
         }
     }
 
     /// The way to the replicas.
     pub fn runner(&self) -> &Runner<D> {
         &self.runner
+    }
+
+    /// The files of a log of this core are gone.
+    pub(super) fn left(&self, at: TopicPartition, core: CoreId) {
+        self.homes.leave(at, core);
     }
 
     /// Connections to the other nodes, if there are any.
@@ -146,14 +157,14 @@ impl<D: Disk + 'static> Shard<D> {
         });
     }
 
-    /// Cuts replicas' logs where the disk has damaged them: what lay behind comes from the primary. To be called before
-    /// replicas are opened.
+    /// Cuts those of these logs that the primary has to fill up again, where the disk has damaged them. To be called before
+    /// replicas are opened, and once they are doubted on stable storage.
     ///
     /// # Errors
     /// When the disk refuses.
-    pub async fn mend_replicas(&self) -> Result<(), StorageError> {
+    pub async fn mend_replicas(&self, damaged: Vec<TopicPartition>) -> Result<(), StorageError> {
         let image = self.image();
-        for at in self.store.recovered() {
+        for at in damaged {
             let topic = image.topic_by_id(at.topic);
             let is_mended = |partition: &PartitionImage| partition.has_others_in_sync(self.node.get());
             let Some(topic) = topic.filter(|topic| topic.partition(at.partition).is_some_and(is_mended))
@@ -210,8 +221,12 @@ impl<D: Disk + 'static> Shard<D> {
             if self.replicas.deleting.borrow().contains(&at) {
                 continue;
             }
-            here.insert(at);
             let told = self.replicas.told.borrow().get(&at).cloned();
+            if told.is_none() && !self.replicas.homes.take(at, self.core()) {
+                self.follow_soon();
+                continue;
+            }
+            here.insert(at);
             if told.as_ref() != Some(partition) {
                 let me = (self.node, self.replicas.life);
                 let news = News::of(&image, me, topic, partition, told.as_ref());
@@ -234,10 +249,26 @@ impl<D: Disk + 'static> Shard<D> {
         self.follow_peers(&image);
     }
 
-    /// Deletes the logs of those of these partitions that are still there, but not on this node any more.
+    /// Another core has to hear of a move first, and to delete.
+    fn follow_soon(self: &Rc<Self>) {
+        if self.replicas.is_waiting.replace(true) {
+            return;
+        }
+        let shard = self.clone();
+        self.queues.spawn(Queue::Control, async move {
+            sleep(TICK).await;
+            shard.replicas.is_waiting.set(false);
+            if !shard.is_stopping() {
+                shard.follow_replicas();
+            }
+        });
+    }
+
+    /// Deletes the logs of those of these partitions that are still there, but not on this core any more.
     pub fn delete_moved(self: &Rc<Self>, logs: Vec<TopicPartition>) {
         let image = self.image();
-        for at in logs.into_iter().filter(|at| news::is_elsewhere(&image, self.node, *at)) {
+        let me = (self.node, self.core());
+        for at in logs.into_iter().filter(|at| news::is_elsewhere(&image, me, *at)) {
             if !self.replicas.deleting.borrow_mut().insert(at) {
                 continue;
             }
@@ -245,7 +276,10 @@ impl<D: Disk + 'static> Shard<D> {
             let shard = self.clone();
             self.queues.spawn(Queue::Control, async move {
                 match shard.store.delete(at).await {
-                    Ok(()) => tracing::info!(topic = %at.topic, partition = %at.partition, "a replica has gone to another node; its files are deleted"),
+                    Ok(()) => {
+                        shard.replicas.left(at, shard.core());
+                        tracing::info!(topic = %at.topic, partition = %at.partition, "a replica has gone to another node; its files are deleted");
+                    }
                     Err(error) => tracing::warn!(topic = %at.topic, partition = %at.partition, %error, "files of a replica that has gone stay for now"),
                 }
                 shard.replicas.deleting.borrow_mut().remove(&at);

@@ -204,8 +204,8 @@ async fn run(core: usize, disk_seed: u64, socket: ListenSocket, ends: Ends, shar
         heddle_replication_driver::Options::default(),
         image.clone(),
         store.clone(),
-        PromiseFiles::new(disk, "/data/promises".into()),
-        None,
+        (PromiseFiles::new(disk, "/data/promises".into()), None),
+        Arc::default(),
     );
     let shard = Shard::new(ShardParts {
         config: shared.config.clone(),

@@ -246,9 +246,10 @@ impl<D: Disk> Log<D> {
         let Some(file) = self.segment_file(base, version).await? else { return Ok(()) };
         // A reader that asks for much at once gets it; one that reads on gets more each time.
         let options = &self.store.options;
-        let asked = bounds.bytes_max.clamp(options.read_ahead_bytes_min, options.read_ahead_bytes_max);
+        let asked = bounds.bytes_max.min(options.read_ahead_bytes_max);
         let is_full = self.store.cursors.is_full();
-        let wanted = if is_full { asked } else { cursor.ahead_bytes.max(asked) };
+        let ahead = cursor.ahead_bytes.max(options.read_ahead_bytes_min);
+        let wanted = if is_full { asked } else { asked.max(ahead) };
         let memory = Some(self.store.cursors.memory());
         let window = Window::load(&*file, options, memory, walker.position, bytes, wanted, data_end);
         cursor.window = window.await.map_err(|error| self.storage_error("read a segment of", error))?;

@@ -65,7 +65,7 @@ impl Up {
     /// Deletes the logs of those of these partitions that have no replica here any more.
     pub fn delete_moved(&mut self, node: NodeId, logs: Vec<TopicPartition>) {
         let image = self.session.seen().clone();
-        for at in logs.into_iter().filter(|at| news::is_elsewhere(&image, node, *at)) {
+        for at in logs.into_iter().filter(|at| news::is_elsewhere(&image, (node, CoreId::new(0)), *at)) {
             if self.deleting.insert(at) {
                 self.delete(at);
             }

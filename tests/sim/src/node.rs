@@ -429,8 +429,7 @@ async fn boot(
     }
     let store = LogStore::open(disk, options, CoreId::new(0), recovered, hooks).await.map_err(failed)?;
     let is_damaged = |at: &TopicPartition| lost || store.log(*at, log_config(plan)).damage().is_some();
-    let damaged: Vec<TopicPartition> = store.recovered().into_iter().filter(is_damaged).collect();
-    let promises = take_promises(files, (node, &image), damaged).await?;
+    let promises = take_promises(files, (node, &image), is_damaged).await?;
     store.retire_old_wals(&dirs).await.map_err(failed)?;
     Ok((store, promises))
 }
@@ -439,11 +438,12 @@ async fn boot(
 async fn take_promises(
     files: &PromiseFiles<MemoryDisk>,
     (node, image): (NodeId, &ClusterImage),
-    damaged: Vec<TopicPartition>,
+    is_damaged: impl Fn(&TopicPartition) -> bool,
 ) -> std::io::Result<Option<(Promises, u64)>> {
     let Some((found, number)) = files.read().await? else { return Ok(None) };
     let mut promises = found.clone();
     promises.retain(|at, _| image.core_on(node, *at).is_some());
+    let damaged: Vec<TopicPartition> = promises.keys().copied().filter(is_damaged).collect();
     promises::doubt(&mut promises, damaged);
     let number = if promises == found { number } else { files.replace(&promises, number).await? };
     Ok(Some((promises, number)))
