@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::mem::{Discriminant, discriminant};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -89,7 +90,7 @@ struct Inner {
     greeting: RefCell<BTreeMap<u64, ShutdownHandle>>,
     greeting_next: Cell<u64>,
     handshakes: RefCell<HandshakeCounts>,
-    failures: Scarce,
+    failures: Scarce<(Discriminant<HandshakeError>, Option<Refusal>)>,
     listeners: RefCell<Vec<ListenerShutdown>>,
     is_stopped: Cell<bool>,
 }
@@ -222,7 +223,8 @@ impl Inner {
             Ok(_) => {}
             Err(error) => {
                 self.handshakes.borrow_mut().note(&error);
-                if let Some(left_out) = self.failures.due(Instant::now()) {
+                let kind = (discriminant(&error), error.refusal());
+                if let Some(left_out) = self.failures.due(kind, Instant::now()) {
                     tracing::warn!(%error, ?from, left_out, "a connection of a peer came to nothing");
                 }
             }
