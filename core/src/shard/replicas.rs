@@ -278,7 +278,7 @@ impl<D: Disk + 'static> Shard<D> {
                 match shard.store.delete(at).await {
                     Ok(()) => {
                         shard.replicas.left(at, shard.core());
-                        tracing::info!(topic = %at.topic, partition = %at.partition, "a replica has gone to another node; its files are deleted");
+                        tracing::info!(topic = %at.topic, partition = %at.partition, "a replica has gone elsewhere; its files are deleted");
                     }
                     Err(error) => tracing::warn!(topic = %at.topic, partition = %at.partition, %error, "files of a replica that has gone stay for now"),
                 }

@@ -329,6 +329,11 @@ fn a_peer_that_has_restarted_gets_a_new_connection() {
     assert_eq!(number_after(1, 3), second, "that life is over");
 }
 
+/// A partition beside the one of a [`Pair`].
+fn another() -> TopicPartition {
+    TopicPartition::new(TopicId::new([2; 16]), PartitionIndex::new(0))
+}
+
 fn append_to(log: &Log<MemoryDisk>) {
     let mut batch = large_batch();
     batch::assign(&mut batch, log.positions().written, Epoch::new(1));
@@ -511,7 +516,7 @@ fn records_that_others_have_long_committed_wait_for_a_large_write_and_no_others_
 fn who_is_placed_on_a_node_that_stops_stops_too() {
     let mut pair = Pair::new();
     pair.driver.stop(Duration::ZERO);
-    let other = TopicPartition::new(TopicId::new([2; 16]), PartitionIndex::new(0));
+    let other = another();
     let log = pair.logs.log(other, LogConfig::default());
     pair.driver.add(Duration::ZERO, placement(other, pair.nodes.clone()), log);
     pair.driver.granted(Duration::ZERO, other, led_by(0, 1, pair.nodes.clone()));
@@ -558,7 +563,7 @@ fn a_member_that_comes_back_with_little_leaves_the_in_sync_set_at_once() {
 fn who_is_far_behind_waits_when_memory_fills_and_who_keeps_up_does_not() {
     let mut pair = Pair::new();
     pair.grant(1, 1);
-    let keeps_up = TopicPartition::new(TopicId::new([2; 16]), PartitionIndex::new(0));
+    let keeps_up = another();
     let log = pair.logs.log(keeps_up, LogConfig::default());
     pair.driver.add(Duration::ZERO, placement(keeps_up, pair.nodes.clone()), log);
     pair.driver.granted(Duration::ZERO, keeps_up, led_by(1, 1, pair.nodes.clone()));
@@ -581,8 +586,7 @@ fn who_is_far_behind_waits_when_memory_fills_and_who_keeps_up_does_not() {
 fn what_clients_write_elsewhere_does_not_keep_a_replica_from_catching_up() {
     let mut pair = Pair::new();
     pair.grant(1, 1);
-    let other = TopicPartition::new(TopicId::new([2; 16]), PartitionIndex::new(0));
-    let other = pair.logs.log(other, LogConfig::default());
+    let other = pair.logs.log(another(), LogConfig::default());
     (0..45).for_each(|_| append_to(&other)); // nearly half of the memory, and it stays that
     let batch_bytes = large_batch().len() as u64;
     pair.hear_record(100);
